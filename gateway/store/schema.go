@@ -1,0 +1,101 @@
+package store
+
+// This file holds every statement that the package runs, apart from SQLite's own pragmas (conn.go). They use the part of
+// SQL that SQLite and PostgreSQL share: $n parameters, ON CONFLICT, partial indexes.
+
+// migrations[i] takes a database from schema version i to i+1. What has been released is never edited.
+var migrations = []string{
+	// The trail holds the exact bytes of each record; the other columns repeat what is searched for. Those that are
+	// compared without regard to case are folded (identity.FoldKey), and NULL where the record has none. seq is dense,
+	// 1..n, because it is assigned in the transaction that stores the record. Every index costs each write, so there is
+	// one only for what names few records; request ids and times grow, which keeps theirs cheap.
+	`CREATE TABLE trail (
+		seq         INTEGER PRIMARY KEY,
+		time        BIGINT NOT NULL, -- microseconds since 1970
+		kind        TEXT NOT NULL,
+		action      TEXT,
+		status      INTEGER,
+		request_id  TEXT,
+		connection  TEXT,
+		credential  TEXT,
+		subject     TEXT,
+		user_name   TEXT,
+		external_id TEXT,
+		record      BLOB NOT NULL
+	);
+	CREATE INDEX trail_time ON trail (time);
+	CREATE INDEX trail_request_id ON trail (request_id) WHERE request_id IS NOT NULL;
+	CREATE INDEX trail_subject ON trail (subject) WHERE subject IS NOT NULL;
+	CREATE INDEX trail_user_name ON trail (user_name) WHERE user_name IS NOT NULL;
+	CREATE INDEX trail_external_id ON trail (external_id) WHERE external_id IS NOT NULL;
+
+	CREATE TABLE open_intents (
+		intent        INTEGER PRIMARY KEY, -- seq of the intent's record
+		boot          TEXT NOT NULL,
+		lease_until   BIGINT NOT NULL,
+		connection    TEXT NOT NULL,
+		upstream      TEXT NOT NULL,
+		op            TEXT NOT NULL,
+		resource_type TEXT NOT NULL,
+		id            TEXT NOT NULL,
+		request_id    TEXT NOT NULL,
+		payload       BLOB,
+		time          BIGINT NOT NULL,
+		unknown       INTEGER NOT NULL -- 1: closed as unknown, waiting to be reconciled
+	);
+
+	CREATE TABLE identity (
+		upstream      TEXT NOT NULL,
+		resource_type TEXT NOT NULL,
+		id            TEXT NOT NULL,
+		user_name     TEXT NOT NULL,
+		user_name_key TEXT NOT NULL, -- folded
+		sent          TEXT NOT NULL,
+		sent_key      TEXT NOT NULL, -- the userName as the upstream was told it, folded
+		external_id   TEXT,
+		kept          BLOB,
+		updated       BIGINT NOT NULL,
+		changed       BIGINT NOT NULL, -- seq of the record that tells of the last change
+		PRIMARY KEY (upstream, resource_type, id)
+	);
+	CREATE INDEX identity_user_name ON identity (upstream, resource_type, user_name_key);
+	CREATE INDEX identity_sent ON identity (upstream, resource_type, sent_key);
+	CREATE INDEX identity_external_id ON identity (upstream, resource_type, external_id) WHERE external_id IS NOT NULL;`,
+}
+
+// schemaVersion is the version that this program writes.
+var schemaVersion = len(migrations)
+
+const (
+	sqlCreateMeta = `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)`
+	sqlGetMeta    = `SELECT value FROM meta WHERE name = $1`
+	sqlPutMeta    = `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
+
+	sqlHead         = `SELECT COALESCE(MAX(seq), 0) FROM trail`
+	sqlGetRecord    = `SELECT record FROM trail WHERE seq = $1`
+	sqlInsertRecord = `INSERT INTO trail (seq, time, kind, action, status, request_id, connection, credential, subject, user_name, external_id, record)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+
+	intentColumns   = `intent, boot, lease_until, connection, upstream, op, resource_type, id, request_id, payload, time, unknown`
+	sqlOpenIntent   = `INSERT INTO open_intents (` + intentColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)`
+	sqlCloseIntent  = `DELETE FROM open_intents WHERE intent = $1 AND unknown = $2`
+	sqlMarkUnknown  = `UPDATE open_intents SET unknown = 1 WHERE intent = $1 AND unknown = 0`
+	sqlForeign      = `SELECT ` + intentColumns + ` FROM open_intents WHERE unknown = 0 AND boot <> $1 ORDER BY intent`
+	sqlUnreconciled = `SELECT ` + intentColumns + ` FROM open_intents WHERE unknown = 1 ORDER BY intent`
+	sqlCountIntents = `SELECT COUNT(*), COALESCE(SUM(unknown), 0) FROM open_intents`
+
+	identityColumns = `upstream, resource_type, id, user_name, sent, external_id, kept, updated`
+	sqlPutIdentity  = `INSERT INTO identity (` + identityColumns + `, user_name_key, sent_key, changed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (upstream, resource_type, id) DO UPDATE SET user_name = excluded.user_name, sent = excluded.sent,
+			external_id = excluded.external_id, kept = excluded.kept, updated = excluded.updated,
+			user_name_key = excluded.user_name_key, sent_key = excluded.sent_key, changed = excluded.changed`
+	sqlDeleteIdentity = `DELETE FROM identity WHERE upstream = $1 AND resource_type = $2 AND id = $3`
+
+	selectIdentity  = `SELECT ` + identityColumns + ` FROM identity WHERE upstream = $1 AND resource_type = $2 AND `
+	newestFirst     = ` ORDER BY changed DESC, id`
+	sqlByID         = selectIdentity + `id = $3`
+	sqlByUserName   = selectIdentity + `user_name_key = $3` + newestFirst
+	sqlBySent       = selectIdentity + `sent_key = $3` + newestFirst
+	sqlByExternalID = selectIdentity + `external_id = $3` + newestFirst
+)

@@ -1,0 +1,444 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"scimgate/gateway/audit"
+	"scimgate/gateway/identity"
+)
+
+const (
+	queueSize  = 1024            // work that may wait; more than the gateway admits at once
+	batchSize  = 256             // most records in one transaction
+	batchBytes = 8 << 20         // most bytes of records in one transaction, but for the last
+	maxRecord  = 1 << 20         // largest record, in bytes of JSON
+	retryEvery = 1 * time.Second // pause between attempts while commits fail
+)
+
+// work is what one transaction stores together: one record and what belongs to it. It holds no memory of the caller's,
+// because it may outlive the caller's wait; once it was handed over, only the writer touches it.
+type work struct {
+	record  []byte              // audit.HeadRoom free bytes, then the record's body
+	columns [12]driver.Value    // for sqlInsertRecord; the first and the last are filled when the place is known
+	closes  int64               // the open intent that the record closes, and that must be open; 0 for none
+	how     closing             // what becomes of its row
+	opens   []driver.NamedValue // for sqlOpenIntent, for an intent; the first is filled when the place is known
+	changes []change
+}
+
+// closing says what an open intent's row must be, and what becomes of it.
+type closing int
+
+const (
+	conclude  closing = iota // not yet closed: delete it
+	takeOver                 // not yet closed: mark it unknown
+	reconcile                // marked unknown: delete it
+)
+
+// change is one write to the identity map, as the arguments of its statement.
+type change struct {
+	put  bool
+	args []driver.NamedValue // for sqlPutIdentity the last is the place of the record
+}
+
+// owedAnyway says that the work must be stored even when its caller was told of an error: it closes an intent, and
+// nothing else would until the process ends.
+func (w *work) owedAnyway() bool { return w.closes != 0 }
+
+// item is work with somebody waiting for it. Its state settles the race between a caller that gives up and the writer:
+// only the writer moves an item from waiting to taken, only the caller to left.
+type item struct {
+	*work
+	state atomic.Int32
+	done  chan struct{} // closed when seq and err are final
+	seq   int64
+	err   error
+}
+
+const (
+	waiting  int32 = iota
+	taken          // in a transaction that may or may not become durable
+	finished       // seq and err are final
+	left           // nobody waits any more
+)
+
+// writer is the state of the writer's goroutine.
+type writer struct {
+	conn *conn
+	head int64 // seq of the last durable record; -1 when it must be read again
+	scratch
+
+	begin, commit, rollback, readHead, insert, openIntent, closeIntent *stmt
+	markUnknown, putIdentity, deleteIdentity, probe                    *stmt
+}
+
+// scratch is the writer's memory for arguments, used anew by every record.
+type scratch struct {
+	args [12]driver.NamedValue
+}
+
+func (w *writer) init(c *conn) (err error) {
+	w.conn, w.head = c, -1
+	for i := range w.args {
+		w.args[i].Ordinal = i + 1
+	}
+	for _, p := range []struct {
+		stmt  **stmt
+		query string
+	}{
+		{&w.begin, `BEGIN IMMEDIATE`}, {&w.commit, `COMMIT`}, {&w.rollback, `ROLLBACK`},
+		{&w.readHead, sqlHead}, {&w.insert, sqlInsertRecord},
+		{&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
+		{&w.putIdentity, sqlPutIdentity}, {&w.deleteIdentity, sqlDeleteIdentity}, {&w.probe, sqlPutMeta},
+	} {
+		if *p.stmt, err = c.prepare(p.query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newWork encodes a record and its changes, on the caller's goroutine.
+func (s *Store) newWork(rec *audit.Record, changes []identity.Change) (*work, error) {
+	s.seal(rec)
+	w := &work{record: audit.AppendBody(make([]byte, audit.HeadRoom, 1024), rec)}
+	if len(w.record) > maxRecord {
+		return nil, fmt.Errorf("a record of %d bytes is larger than the trail takes (%d): clip what comes from outside", len(w.record), maxRecord)
+	}
+	w.columns = [12]driver.Value{
+		1: rec.Time.UnixMicro(), 2: rec.Kind, 3: optional(rec.Action), 5: optional(rec.RequestID),
+		6: optional(rec.Connection), 7: optional(rec.Credential), 8: optional(identity.FoldKey(rec.Subject.ID)),
+		9: optional(identity.FoldKey(rec.Subject.UserName)), 10: optional(identity.FoldKey(rec.Subject.ExternalID)),
+	}
+	if rec.Answer.Status != 0 {
+		w.columns[4] = int64(rec.Answer.Status)
+	}
+	for _, c := range changes {
+		one, err := s.newChange(c)
+		if err != nil {
+			return nil, err
+		}
+		w.changes = append(w.changes, one)
+	}
+	return w, nil
+}
+
+func (s *Store) newChange(c identity.Change) (change, error) {
+	var key identity.Key
+	switch {
+	case (c.Put == nil) == (c.Delete == nil):
+		return change{}, errors.New("a change of the identity map must either put or delete")
+	case c.Put != nil:
+		key = c.Put.Key()
+	default:
+		key = *c.Delete
+	}
+	if key.Upstream == "" || key.ResourceType == "" || key.ID == "" {
+		return change{}, fmt.Errorf("a change of the identity map needs an upstream, a resource type and an id, not %q", key)
+	}
+	if c.Delete != nil {
+		return change{args: bind(key.Upstream, key.ResourceType, key.ID)}, nil
+	}
+	e := c.Put
+	updated := e.Updated
+	if updated.IsZero() {
+		updated = s.clock()
+	}
+	var externalID, kept driver.Value
+	if e.HasExternalID {
+		externalID = e.ExternalID
+	}
+	if len(e.Kept) > 0 {
+		kept = append([]byte(nil), e.Kept...)
+	}
+	return change{put: true, args: bind(e.Upstream, e.ResourceType, e.ID, e.UserName, e.Sent, externalID, kept, updated.UnixMicro(),
+		identity.FoldKey(e.UserName), identity.FoldKey(e.UpstreamName()), nil)}, nil
+}
+
+// submit hands work to the writer. An error means that the writer will not see it.
+func (s *Store) submit(ctx context.Context, w *work, limit <-chan time.Time) (*item, error) {
+	it := &item{work: w, done: make(chan struct{})}
+	select {
+	case <-s.closing:
+		return nil, ErrClosed
+	default:
+	}
+	select {
+	case s.queue <- it:
+		return it, nil
+	case <-s.closing:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrNotDurable, context.Cause(ctx))
+	case <-limit:
+		return nil, fmt.Errorf("%w: the queue of the database is full", ErrNotDurable)
+	}
+}
+
+// wait returns when the item is final or the caller's patience ends. In the latter case the item is certainly not
+// stored if the writer had not taken it; if it had, the writer sees that nobody waits any more.
+func (s *Store) wait(ctx context.Context, it *item, limit <-chan time.Time) error {
+	var reason error
+	select {
+	case <-it.done:
+		return it.err
+	case <-ctx.Done():
+		reason = context.Cause(ctx)
+	case <-limit:
+		reason = fmt.Errorf("the disk did not take it within %v", s.commitTimeout)
+	case <-s.stopped:
+		reason = ErrClosed
+	}
+	if it.owedAnyway() {
+		select {
+		case <-s.stopped: // it may have come after the writer's last look into the queue
+			if !it.state.CompareAndSwap(waiting, left) {
+				<-it.done
+				return it.err
+			}
+		default: // it stays in the queue
+		}
+		return fmt.Errorf("%w: %w", ErrNotDurable, reason)
+	}
+	if it.state.CompareAndSwap(waiting, left) || it.state.CompareAndSwap(taken, left) {
+		return fmt.Errorf("%w: %w", ErrNotDurable, reason)
+	}
+	<-it.done
+	return it.err
+}
+
+// run is the writer.
+func (s *Store) run() {
+	defer close(s.stopped)
+	for {
+		batch, more := s.gather()
+		if len(batch) > 0 || s.failure.Load() != nil {
+			s.store(batch)
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// gather waits for work and returns all that is there, what is owed first: that is older. After Close it returns what is
+// left, and more is false when that was the last.
+func (s *Store) gather() (batch []*item, more bool) {
+	failing := s.failure.Load() != nil
+	batch = s.takeOwed()
+	var first *item
+	if len(batch) == 0 || failing {
+		var retry <-chan time.Time
+		if failing {
+			timer := time.NewTimer(retryEvery)
+			defer timer.Stop()
+			retry = timer.C
+		}
+		select {
+		case first = <-s.queue:
+		case <-s.wake:
+			batch = append(batch, s.takeOwed()...)
+		case <-retry:
+		case <-s.closing:
+		}
+	}
+	bytes := 0
+	for it := first; ; {
+		if it != nil && it.state.CompareAndSwap(waiting, taken) {
+			batch = append(batch, it)
+			bytes += len(it.record)
+		}
+		if len(batch) >= batchSize || bytes >= batchBytes {
+			return batch, true
+		}
+		select {
+		case it = <-s.queue:
+			continue
+		default:
+		}
+		select {
+		case <-s.closing:
+			return batch, len(batch) > 0 && !failing
+		default:
+			return batch, true
+		}
+	}
+}
+
+// owe hands over work that must be stored although its caller no longer waits.
+func (s *Store) owe(w *work) {
+	s.mu.Lock()
+	s.owed = append(s.owed, w)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeOwed returns what is owed as items without a waiter.
+func (s *Store) takeOwed() (batch []*item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.owed {
+		batch = append(batch, &item{work: w, done: make(chan struct{})})
+	}
+	s.owed = nil
+	return batch
+}
+
+// store commits a batch and tells everybody what became of it. If the transaction failed, all of it did.
+func (s *Store) store(batch []*item) {
+	s.committing.Store(s.clock().UnixMicro())
+	err := s.writer.transact(batch, s.clock)
+	s.committing.Store(0)
+	before := s.failure.Load()
+	if err != nil {
+		err = explain(s.path, err)
+		s.failure.Store(&err)
+		if before == nil {
+			s.log.Error("the trail cannot be written: writes are refused until it can", "error", err)
+		}
+	} else {
+		s.failure.Store(nil)
+		if before != nil {
+			s.log.Info("the trail can be written again")
+		}
+	}
+	var owed []*work
+	for _, it := range batch {
+		if w := s.finish(it, err); w != nil {
+			owed = append(owed, w)
+		}
+	}
+	s.mu.Lock()
+	s.owed = append(owed, s.owed...) // before what callers handed over meanwhile: conclusions keep their order
+	s.mu.Unlock()
+}
+
+// finish makes an item final and returns the work that it leaves behind, if any.
+func (s *Store) finish(it *item, failed error) (owed *work) {
+	if failed != nil {
+		it.err = fmt.Errorf("%w: %w", ErrNotDurable, failed)
+		if it.owedAnyway() {
+			owed = it.work
+		}
+	}
+	gone := it.state.Swap(finished) == left
+	close(it.done)
+	if gone && it.opens != nil && it.err == nil {
+		// The caller was told that the intent is not durable and sent nothing, but it is durable. It is closed before the
+		// writer takes anything else.
+		abandoned, err := s.abandon(it)
+		if err != nil {
+			s.log.Error("an intent that nobody waits for cannot be closed", "intent", it.seq, "error", err)
+		}
+		return abandoned
+	}
+	return owed
+}
+
+// transact stores a batch in one transaction. An item whose own condition does not hold gets its own error and leaves
+// the others alone. An empty batch writes a mark, to learn whether writing works.
+func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
+	if _, err := w.begin.exec(nil); err != nil {
+		return err
+	}
+	head := w.head
+	defer func() {
+		if err != nil {
+			w.head = -1
+			w.rollback.exec(nil) // fails when SQLite has rolled back by itself
+			return
+		}
+		w.head = head
+	}()
+	if head < 0 {
+		if err := w.readHead.query(nil, func(row []driver.Value) error { head, _ = row[0].(int64); return nil }); err != nil {
+			return err
+		}
+	}
+	for _, it := range batch {
+		if head, err = w.apply(it, head); err != nil {
+			return err
+		}
+	}
+	if len(batch) == 0 {
+		if _, err := w.probe.exec(bind("probe", clock().UTC().Format(time.RFC3339Nano))); err != nil {
+			return err
+		}
+	}
+	_, err = w.commit.exec(nil)
+	return err
+}
+
+// apply stores one item and returns the new head. The item's condition comes first, so that there is nothing to undo
+// when it does not hold.
+func (w *writer) apply(it *item, head int64) (int64, error) {
+	if it.closes != 0 {
+		closed, err := w.close(it.work)
+		if err != nil {
+			return head, err
+		}
+		if closed == 0 {
+			it.err = fmt.Errorf("intent %d: %w", it.closes, ErrNotOpen)
+			return head, nil
+		}
+	}
+	seq := head + 1
+	if err := w.insertRecord(it.work, seq); err != nil {
+		return head, err
+	}
+	if it.opens != nil {
+		it.opens[0].Value = seq
+		if _, err := w.openIntent.exec(it.opens); err != nil {
+			return head, err
+		}
+	}
+	for _, c := range it.changes {
+		stmt := w.deleteIdentity
+		if c.put {
+			stmt = w.putIdentity
+			c.args[len(c.args)-1].Value = seq
+		}
+		if _, err := stmt.exec(c.args); err != nil {
+			return head, err
+		}
+	}
+	it.seq = seq
+	return seq, nil
+}
+
+// bytes returns the record as it stands at a place in the trail: the head is written in front of the body.
+func (w *work) bytes(seq int64) []byte {
+	var room [audit.HeadRoom]byte
+	head := audit.AppendHead(room[:0], seq)
+	start := audit.HeadRoom - len(head)
+	copy(w.record[start:], head)
+	return w.record[start:]
+}
+
+func (w *writer) insertRecord(work *work, seq int64) error {
+	for i, v := range work.columns {
+		w.args[i].Value = v
+	}
+	w.args[0].Value, w.args[11].Value = seq, work.bytes(seq)
+	_, err := w.insert.exec(w.args[:])
+	return err
+}
+
+// close changes the row of the intent that work closes, and returns 0 when the row is not as it must be.
+func (w *writer) close(work *work) (int64, error) {
+	switch work.how {
+	case takeOver:
+		return w.markUnknown.exec(bind(work.closes))
+	case reconcile:
+		return w.closeIntent.exec(bind(work.closes, int64(1)))
+	}
+	return w.closeIntent.exec(bind(work.closes, int64(0)))
+}

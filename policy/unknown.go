@@ -1,0 +1,43 @@
+package policy
+
+import (
+	"strings"
+
+	"scimgate/config/profile"
+	"scimgate/transform/scim"
+)
+
+// Unknown decides about names that no schema has.
+var Unknown = &Rule{
+	Name: "unknown-attributes",
+	Doc: "A name that no schema of the resource type has is left out and named in the trail, so that a mapping of a " +
+		"custom attribute does not stop everything else; where the profile refuses what the upstream lacks " +
+		"(unlisted: refuse), the request is refused with 400 invalidValue instead.",
+	Check: func(req *scim.Request, _ scim.Resource, limits *Limits) []Finding {
+		var out []Finding
+		for w := range req.Writes() {
+			if w.Known {
+				continue
+			}
+			if limits.Unlisted == profile.HandlingRefuse {
+				return refuse(w, scim.InvalidValue, brief(w.Path)+" is an attribute of no schema here: take it out of the mapping")
+			}
+			out = append(out, Finding{Verdict: Drop, Ref: w.Ref, Path: brief(w.Path), Reason: "no schema has this attribute"})
+		}
+		return once(out)
+	},
+}
+
+// brief keeps a name that a client made up short and printable.
+func brief(path string) string {
+	path = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, path)
+	if r := []rune(path); len(r) > 80 {
+		return string(r[:80]) + "..."
+	}
+	return path
+}

@@ -1,0 +1,266 @@
+package transform
+
+import (
+	"slices"
+	"strings"
+
+	"scimgate/config/profile"
+	"scimgate/transform/scim"
+)
+
+// query plans a query. What the upstream cannot evaluate is evaluated here, over resources as the client sees
+// them; what is pushed down only narrows what has to be read. A filter is never left out.
+func (s *shape) query(p *profile.Profile, req *scim.Request, known map[Lookup][]Held) *Plan {
+	q := req.Query
+	up := s.bare(req)
+	up.Query.StartIndex = q.StartIndex
+	page := p.Paging.PageSize
+	up.Query.Count = &page
+	if q.Count != nil && *q.Count < page {
+		up.Query.Count = q.Count
+	}
+	sortHere := q.SortBy
+	if q.SortBy != nil && p.Sort && s.upstreamHas(*q.SortBy) {
+		up.Query.SortBy, up.Query.Descending, sortHere = q.SortBy, q.Descending, nil
+	}
+	if q.Filter == nil {
+		plan := &Plan{How: Forward, Requests: []*scim.Request{up}, Sort: sortHere, Why: "one page, forwarded"}
+		if sortHere != nil {
+			plan.How, plan.Why = Scan, "the upstream does not sort: all its resources are read"
+		}
+		s.project(p, up, req)
+		return s.fromTheTop(plan, page)
+	}
+	if plan := s.byIdentity(p, req, up, known); plan != nil {
+		plan.Sort = q.SortBy
+		return s.fromTheTop(plan, page)
+	}
+	pushed, rest := s.pushDown(p, q.Filter)
+	plan := &Plan{How: Forward, Requests: []*scim.Request{up}, Pushed: pushed, Sort: sortHere}
+	up.Query.Filter = pushed
+	switch {
+	case pushed == nil:
+		plan.How, plan.Residual, plan.Why = Scan, q.Filter, "the upstream cannot evaluate this filter: all its resources are read"
+	case rest:
+		plan.How, plan.Residual, plan.Why = Scan, q.Filter, "part of the filter is evaluated by the upstream, the rest here"
+	case sortHere != nil:
+		plan.How, plan.Why = Scan, "the filter is evaluated by the upstream, the sort here"
+	default:
+		plan.Why = "the filter is evaluated by the upstream"
+		s.project(p, up, req)
+	}
+	return s.fromTheTop(plan, page)
+}
+
+// fromTheTop lets a scan read from the beginning in the largest pages.
+func (s *shape) fromTheTop(plan *Plan, page int) *Plan {
+	if plan.How == Scan {
+		up := plan.Requests[0]
+		up.Query.StartIndex, up.Query.Count = 1, &page
+		up.Query.SortBy, up.Query.Descending = nil, false
+		up.Query.Attributes, up.Query.ExcludedAttributes = nil, nil
+	}
+	return plan
+}
+
+// byIdentity answers a filter that names one resource: by id, or by a value that the gateway itself holds. nil
+// when the filter does no such thing. For values that only the gateway holds, a miss in the identity map is an
+// answer: no resource is shown with them.
+func (s *shape) byIdentity(p *profile.Profile, req, up *scim.Request, known map[Lookup][]Held) *Plan {
+	filter := req.Query.Filter
+	for _, c := range conjuncts(filter) {
+		ref, value, ok := s.equality(c)
+		if !ok {
+			continue
+		}
+		switch {
+		case ref == refID:
+			return &Plan{How: Candidate, IDs: []string{value}, Requests: []*scim.Request{s.bare(req)}, Residual: filter, Why: "read by id"}
+		case ref == refExternalID && s.keepsExtID:
+			var ids []string
+			for _, h := range known[Lookup{By: "externalId", Value: value}] {
+				ids = append(ids, h.ID)
+			}
+			return &Plan{How: Candidate, IDs: ids, Requests: []*scim.Request{s.bare(req)}, Residual: filter, Why: "externalId is held here: read by id"}
+		case ref == refUserName && s.alias > 0:
+			for _, h := range known[Lookup{By: "userName", Value: value}] {
+				if h.Sent == "" || !s.pushes(p, c) {
+					continue
+				}
+				alias := &scim.AttributeExpression{AttributePath: scim.AttributePath{AttributeName: "userName"}, Operator: scim.Eq, CompareValue: h.Sent}
+				page := p.Paging.PageSize
+				up.Query.Filter, up.Query.Count, up.Query.SortBy = alias, &page, nil
+				return &Plan{How: Scan, Requests: []*scim.Request{up}, Pushed: alias, Residual: filter, Why: "userName has an alias upstream"}
+			}
+		}
+	}
+	return nil
+}
+
+// pushDown picks what the upstream evaluates: the whole filter, or as many terms of its AND as it can take. OR
+// and NOT go as a whole or not at all. rest tells whether something is left.
+func (s *shape) pushDown(p *profile.Profile, f scim.Filter) (pushed scim.Filter, rest bool) {
+	if s.pushes(p, f) && s.exact(f) {
+		// A stored name may be the alias of a longer one, which is then what the client is shown.
+		return f, s.alias > 0 && s.mentions(f, refUserName)
+	}
+	for _, c := range conjuncts(f) {
+		if !s.pushes(p, c) || !s.exact(c) {
+			continue
+		}
+		switch {
+		case pushed == nil:
+			pushed = c
+		case p.Filter.All || p.Filter.And:
+			pushed = &scim.LogicalExpression{Left: pushed, Right: c, Operator: scim.And}
+		}
+	}
+	return pushed, true
+}
+
+// pushes reports whether the upstream evaluates a filter.
+func (s *shape) pushes(p *profile.Profile, f scim.Filter) bool {
+	switch f := f.(type) {
+	case *scim.LogicalExpression:
+		able := p.Filter.All || p.Filter.And
+		if f.Operator == scim.Or {
+			able = p.Filter.All || p.Filter.Or
+		}
+		return able && s.pushes(p, f.Left) && s.pushes(p, f.Right)
+	case *scim.NotExpression:
+		return (p.Filter.All || p.Filter.Not) && s.pushes(p, f.Expression)
+	case *scim.AttributeExpression:
+		t, ok := s.rt.Resolve(f.AttributePath)
+		return ok && (p.Filter.All || s.evaluates(t.Ref.String(), string(f.Operator)))
+	case *scim.ValuePath:
+		if p.Filter.All {
+			return true
+		}
+		t, ok := s.rt.Resolve(f.AttributePath)
+		if !ok {
+			return false
+		}
+		if p.Filter.ValuePath {
+			return s.valueFilterPushes(t, f.ValueFilter)
+		}
+		return s.pushesElement(t, f)
+	default:
+		return false
+	}
+}
+
+// pushesElement takes `emails[type eq "work" and value eq "x"]` for the profile's path
+// emails[type eq "work"].value.
+func (s *shape) pushesElement(t scim.Target, f *scim.ValuePath) bool {
+	and, ok := f.ValueFilter.(*scim.LogicalExpression)
+	if !ok || and.Operator != scim.And {
+		return false
+	}
+	term, ok := and.Right.(*scim.AttributeExpression)
+	if !ok {
+		return false
+	}
+	sub := term.AttributePath.AttributeName
+	path := scim.FormatPath(&scim.Path{AttributePath: scim.AttributePath{AttributeName: t.Ref.Name}, ValueExpression: and.Left, SubAttribute: &sub})
+	return s.evaluates(path, string(term.Operator))
+}
+
+func (s *shape) valueFilterPushes(t scim.Target, f scim.Filter) bool {
+	switch f := f.(type) {
+	case *scim.LogicalExpression:
+		return s.valueFilterPushes(t, f.Left) && s.valueFilterPushes(t, f.Right)
+	case *scim.NotExpression:
+		return s.valueFilterPushes(t, f.Expression)
+	case *scim.AttributeExpression:
+		ref := t.Ref
+		ref.Sub = f.AttributePath.AttributeName
+		return s.evaluates(ref.String(), string(f.Operator))
+	default:
+		return false
+	}
+}
+
+func (s *shape) evaluates(path, operator string) bool {
+	return slices.Contains(s.filters[strings.ToLower(path)], strings.ToLower(operator))
+}
+
+// exact reports whether the upstream's answer to a filter is the gateway's: no attribute in it is shown other
+// than the upstream stores it.
+func (s *shape) exact(f scim.Filter) bool {
+	refs, err := s.rt.Attributes(f)
+	if err != nil {
+		return false
+	}
+	for _, ref := range refs {
+		switch {
+		case ref.Name == "meta" && ref.Sub != "" && ref.Schema == "":
+			if ref.Sub == "location" || ref.Sub == "version" {
+				return false
+			}
+		case ref.Name == "schemas" && ref.Schema == "":
+			return false
+		case ref == refUserName:
+			// Under an alias the stored name is not the one that is shown. Equality with a name that has no alias
+			// is exact; for the other operators the upstream's answer misses the aliased users.
+			if s.alias > 0 && !isEquality(f) {
+				return false
+			}
+		case !s.upstreamHas(ref), s.keeps && !s.shared(ref) && !s.stored.Whole(ref):
+			return false
+		}
+	}
+	return true
+}
+
+func (s *shape) mentions(f scim.Filter, ref scim.Ref) bool {
+	refs, err := s.rt.Attributes(f)
+	return err == nil && slices.Contains(refs, ref)
+}
+
+func (s *shape) upstreamHas(ref scim.Ref) bool { return s.shared(ref) || s.stored.Touches(ref) }
+
+// shared are the attributes that every service provider has.
+func (s *shape) shared(ref scim.Ref) bool {
+	return ref == refID || ref.Name == "meta" && ref.Schema == ""
+}
+
+func isEquality(f scim.Filter) bool {
+	a, ok := f.(*scim.AttributeExpression)
+	return ok && strings.EqualFold(string(a.Operator), string(scim.Eq))
+}
+
+// equality takes a term of the form attribute eq "text".
+func (s *shape) equality(f scim.Filter) (scim.Ref, string, bool) {
+	a, ok := f.(*scim.AttributeExpression)
+	if !ok || !isEquality(f) {
+		return scim.Ref{}, "", false
+	}
+	value, ok := a.CompareValue.(string)
+	if !ok {
+		return scim.Ref{}, "", false
+	}
+	t, ok := s.rt.Resolve(a.AttributePath)
+	return t.Ref, value, ok
+}
+
+// conjuncts are the terms of the outermost AND.
+func conjuncts(f scim.Filter) []scim.Filter {
+	if l, ok := f.(*scim.LogicalExpression); ok && l.Operator == scim.And {
+		return append(conjuncts(l.Left), conjuncts(l.Right)...)
+	}
+	if f == nil {
+		return nil
+	}
+	return []scim.Filter{f}
+}
+
+// Equalities reports whether a filter is nothing but an AND of `eq` terms, so that a resource which does not
+// match it shows that the upstream did not apply it.
+func Equalities(f scim.Filter) bool {
+	for _, c := range conjuncts(f) {
+		if !isEquality(c) {
+			return false
+		}
+	}
+	return f != nil
+}

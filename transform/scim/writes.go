@@ -1,0 +1,160 @@
+package scim
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Write is one value that a request asks to be stored or unassigned, whichever operation asks for it.
+type Write struct {
+	Ref     Ref            // the attribute or sub-attribute; of names no schema knows only Name is set
+	Path    string         // as text, with the value filter that picks the element: emails[type eq "work"].value
+	Value   any            // nil: to be unassigned
+	Element map[string]any // what is known of the element of a multi-valued complex attribute it belongs to
+	Known   bool           // a schema has it
+}
+
+// Writes calls yield for every value that would be stored, alike for POST, PUT and PATCH, down to
+// sub-attributes. `schemas` is not among them: it follows from the others. Names must be canonical.
+func (req *Request) Writes() iter.Seq[Write] {
+	return func(yield func(Write) bool) {
+		if req.Op == OpPatch {
+			for _, op := range req.Operations {
+				if !op.writes(yield) {
+					return
+				}
+			}
+			return
+		}
+		for w := range req.Type.Values(req.Resource) {
+			if !yield(w) {
+				return
+			}
+		}
+	}
+}
+
+// Values calls yield for every value of a resource, down to sub-attributes, sorted by name.
+func (rt *ResourceType) Values(r Resource) iter.Seq[Write] {
+	return func(yield func(Write) bool) {
+		for _, name := range slices.Sorted(maps.Keys(r)) {
+			if name == "schemas" {
+				continue
+			}
+			if e := rt.Extension(name); e != nil {
+				ext, _ := r[name].(map[string]any)
+				for _, sub := range slices.Sorted(maps.Keys(ext)) {
+					ref := Ref{Schema: e.ID, Name: sub}
+					if !values(ref, ref.String(), e.Attribute(sub), ext[sub], yield) {
+						return
+					}
+				}
+				continue
+			}
+			if !values(Ref{Name: name}, name, rt.coreAttribute(name), r[name], yield) {
+				return
+			}
+		}
+	}
+}
+
+func values(ref Ref, path string, a *Attribute, v any, yield func(Write) bool) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		if a != nil && a.Kind == Complex {
+			return subValues(ref, path, a, v, nil, yield)
+		}
+	case []any:
+		if a != nil && a.Kind == Complex {
+			for i, e := range v {
+				m, ok := e.(map[string]any)
+				if !ok {
+					continue
+				}
+				if !subValues(ref, path+selector(m, i), a, m, m, yield) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	return yield(Write{Ref: ref, Path: path, Value: v, Known: a != nil})
+}
+
+func subValues(ref Ref, path string, a *Attribute, m, element map[string]any, yield func(Write) bool) bool {
+	for _, sub := range slices.Sorted(maps.Keys(m)) {
+		ref.Sub = sub
+		w := Write{Ref: ref, Path: path + "." + sub, Value: m[sub], Element: element, Known: a.SubAttribute(sub) != nil}
+		if !yield(w) {
+			return false
+		}
+	}
+	return true
+}
+
+// selector tells the elements of a multi-valued attribute apart in a path.
+func selector(element map[string]any, index int) string {
+	if t, ok := element["type"].(string); ok {
+		return "[type eq " + strconv.Quote(t) + "]"
+	}
+	return "[" + strconv.Itoa(index) + "]"
+}
+
+func (op *PatchOp) writes(yield func(Write) bool) bool {
+	if op.Path == nil { // only before it was normalized
+		return true
+	}
+	if op.Target.Attribute == nil {
+		return yield(Write{Ref: Ref{Name: op.Path.AttributePath.String()}, Path: FormatPath(op.Path), Value: op.Value})
+	}
+	path := FormatPath(op.Path)
+	w := Write{Ref: op.Target.Ref, Path: path, Value: op.Value, Known: true}
+	if op.Path.ValueExpression != nil {
+		w.Element = EqualTerms(op.Path.ValueExpression)
+	}
+	switch v := op.Value.(type) {
+	case map[string]any:
+		if op.Target.Sub == nil && op.Target.Attribute.Kind == Complex {
+			element := w.Element
+			if op.Target.Attribute.MultiValued {
+				element = maps.Clone(v)
+				for k, e := range w.Element {
+					if element[k] == nil {
+						element[k] = e
+					}
+				}
+			}
+			return subValues(w.Ref, path, op.Target.Attribute, v, element, yield)
+		}
+	case []any:
+		if op.Target.Sub == nil && op.Target.Attribute.Kind == Complex {
+			return values(w.Ref, path, op.Target.Attribute, v, yield)
+		}
+	}
+	return yield(w)
+}
+
+// EqualTerms are the sub-attributes that a value filter pins down by `eq`: what an element that the filter picks
+// is known to hold.
+func EqualTerms(f Filter) map[string]any {
+	terms := map[string]any{}
+	var walk func(Filter)
+	walk = func(f Filter) {
+		switch f := f.(type) {
+		case *LogicalExpression:
+			if f.Operator == And {
+				walk(f.Left)
+				walk(f.Right)
+			}
+		case *AttributeExpression:
+			if strings.EqualFold(string(f.Operator), string(Eq)) && f.CompareValue != nil {
+				terms[f.AttributePath.AttributeName] = f.CompareValue
+			}
+		}
+	}
+	walk(f)
+	return terms
+}
