@@ -158,7 +158,7 @@ func (x *exchange) conclude(resp *scim.Response, err error) {
 func (x *exchange) failed(err error) {
 	x.rec.Error = audit.Clip(explain(err))
 	if e, ok := errors.AsType[*scim.Error](err); ok {
-		x.rec.Answer = audit.Answer{Status: e.Status, ScimType: e.Type, Detail: audit.Clip(publicDetail(e))}
+		x.rec.Answer = audit.Answer{Status: e.Status, ScimType: e.Type, Detail: audit.Clip(e.Detail)}
 	} else {
 		x.rec.Answer.Status = 500
 	}
@@ -171,12 +171,6 @@ func (x *exchange) failed(err error) {
 	default:
 		x.rec.Action = audit.Failed
 	}
-}
-
-// publicDetail is the detail of an error as the trail may keep it: what an upstream said may hold personal values.
-func publicDetail(e *scim.Error) string {
-	detail, _, _ := cutUpstream(e.Detail)
-	return detail
 }
 
 // explain is the whole error without what the upstream said.

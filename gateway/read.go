@@ -258,11 +258,3 @@ func compareValues(a, b any, caseExact bool) int {
 	}
 	return strings.Compare(string(scim.AppendJSON(nil, a)), string(scim.AppendJSON(nil, b)))
 }
-
-// cutUpstream parts an error's detail into the gateway's own words and what it quotes of the upstream.
-func cutUpstream(detail string) (own, quoted string, ok bool) {
-	return strings.Cut(detail, upstreamQuote)
-}
-
-// upstreamQuote begins what an error detail quotes of the upstream.
-const upstreamQuote = "; upstream: "

@@ -71,9 +71,9 @@ func (n *normalizer) resource(r scim.Resource) scim.Resource {
 	for _, name := range loose {
 		n.loose(out, name, r[name])
 	}
-	n.rt.SetSchemas(out)
-	if r["schemas"] == nil {
-		delete(out, "schemas")
+	// An extension that is not listed is Entra's habit; without the core schema it is another resource, or none.
+	if out["schemas"] = r["schemas"]; n.rt.CheckSchemas(out) == nil {
+		n.rt.SetSchemas(out)
 	}
 	return out
 }
@@ -462,7 +462,8 @@ func (n *normalizer) rewrite(f scim.Filter, lookup func(scim.AttributePath) (sci
 	}
 }
 
-func quotePath(p *scim.Path) string { return strconv.Quote(scim.FormatPath(p)) }
+// quotePath names the attribute of a path without the values of its filter, which may be personal.
+func quotePath(p *scim.Path) string { return strconv.Quote(p.AttributePath.String()) }
 
 // Validate checks a normalized request against the schema: types, required attributes, targets, the attributes
 // and operators of a filter. What the upstream can do is not its business. The error is an *Error.

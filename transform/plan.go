@@ -128,11 +128,11 @@ func (s *shape) whole(req *scim.Request, ruling Ruling) (*Plan, error) {
 	settable := req.Type.Settable(req.Resource)
 	have, lack := s.stored.Split(settable)
 	kept := scim.Resource{}
-	for w := range req.Type.Values(lack) {
-		switch {
+	for w := range req.Type.Values(settable) {
+		switch parent := w.Ref.Parent(); {
+		case s.stored.Has(w):
 		case ruling.keeps(w.Ref):
-			v := lack.Get(w.Ref.Parent())
-			kept.Set(w.Ref, v)
+			kept.Set(parent, lack.Get(parent))
 		case ruling.drops(w.Ref):
 		default:
 			return nil, fmt.Errorf("plan %s: policy gave no ruling on %s, which the upstream lacks", req.Op, w.Ref)

@@ -64,8 +64,8 @@ type Source string
 
 // The sources.
 const (
-	Documented Source = "documented" // read in a published source
-	Guessed    Source = "assumed"    // found nowhere
+	Documented   Source = "documented" // read in a published source
+	Undocumented Source = "assumed"    // found nowhere
 )
 
 // Assumption is one behaviour of the simulator that is worth knowing.
@@ -103,116 +103,117 @@ var Assumed = []Assumption{
 	{Name: "attributes", Source: Documented, Doc: "The attributes of the profile exist, and no others."},
 	{Name: "filters", Source: Documented, Doc: "Only userName can be filtered on; that eq is the operator is assumed."},
 	{Name: "user-name-length", Source: Documented, Doc: "A userName of 30 characters is taken, one of 31 is not; that characters are Unicode code points is assumed."},
+	{Name: "recordings", Source: Documented, Doc: "De-provisioning a user with more than 250 recordings fails. Recordings are not simulated: inject a fault such as status=400,op=delete,user=NAME, whose status is assumed."},
 	{
-		Name: "too-long", Values: choices(Refuse, CutOff, Accept), Source: Guessed,
+		Name: "too-long", Values: choices(Refuse, CutOff, Accept), Source: Undocumented,
 		Doc:    "A value that is too long is refused with 400 invalidValue, cut off, or stored all the same.",
 		choice: func(a *Assumptions) *Choice { return &a.TooLong },
 	},
 	{
-		Name: "filter-unsupported", Values: choices(Refuse, Ignore, Empty), Source: Guessed,
+		Name: "filter-unsupported", Values: choices(Refuse, Ignore, Empty), Source: Undocumented,
 		Doc:    "A filter that is not supported is refused with 400 invalidFilter, ignored so that everybody is listed, or matches nobody.",
 		choice: func(a *Assumptions) *Choice { return &a.FilterUnsupported },
 	},
 	{
-		Name: "unknown-attributes", Values: choices(Ignore, Refuse), Source: Guessed,
+		Name: "unknown-attributes", Values: choices(Ignore, Refuse), Source: Undocumented,
 		Doc:    "Attributes that the service provider lacks are ignored, or refused with 400 invalidValue.",
 		choice: func(a *Assumptions) *Choice { return &a.UnknownAttributes },
 	},
 	{
-		Name: "duplicate", Values: []string{"409", "400"}, Source: Guessed,
+		Name: "duplicate", Values: []string{"409", "400"}, Source: Undocumented,
 		Doc:  `A duplicate is 409 uniqueness, or 400 with the message "Email address is already taken", which is documented for the REST API.`,
 		flag: func(a *Assumptions) *bool { return &a.DuplicateREST },
 	},
 	{
-		Name: "email", Values: choices(ByProfile, Unique, Shared), Source: Guessed,
+		Name: "email", Values: choices(ByProfile, Unique, Shared), Source: Undocumented,
 		Doc:    "An e-mail address belongs to one user, or may be shared; by default it is unique unless the profile is complete.",
 		choice: func(a *Assumptions) *Choice { return &a.Email },
 	},
 	{
-		Name: "user-name-case", Values: []string{"insensitive", "sensitive"}, Source: Guessed,
+		Name: "user-name-case", Values: []string{"insensitive", "sensitive"}, Source: Undocumented,
 		Doc:  "Upper and lower case are the same in a userName (RFC 7643, Section 4.1.1), or not.",
 		flag: func(a *Assumptions) *bool { return &a.CaseSensitiveUserName },
 	},
 	{
-		Name: "user-name-stored", Values: []string{"as-sent", "lower-case"}, Source: Guessed,
+		Name: "user-name-stored", Values: []string{"as-sent", "lower-case"}, Source: Undocumented,
 		Doc:  "A userName is stored as it was sent, or in lower case.",
 		flag: func(a *Assumptions) *bool { return &a.LowerCaseUserName },
 	},
 	{
-		Name: "active-on-create", Values: []string{"as-sent", "always"}, Source: Guessed,
+		Name: "active-on-create", Values: []string{"as-sent", "always"}, Source: Undocumented,
 		Doc:  "A user can be created inactive, or is always created active.",
 		flag: func(a *Assumptions) *bool { return &a.ActiveOnCreate },
 	},
 	{
-		Name: "manager", Values: choices(Text, Object), Source: Guessed,
+		Name: "manager", Values: choices(Text, Object), Source: Undocumented,
 		Doc:    `The manager is answered as a plain string, or as {"value": ..}; both are taken. That it is a string is documented.`,
 		choice: func(a *Assumptions) *Choice { return &a.ManagerForm },
 	},
 	{
-		Name: "patch", Values: []string{"yes", "no"}, Source: Guessed,
+		Name: "patch", Values: []string{"yes", "no"}, Source: Undocumented,
 		Doc: "PATCH is implemented, or 501.", flag: func(a *Assumptions) *bool { return &a.NoPatch },
 	},
 	{
-		Name: "put", Values: []string{"yes", "no"}, Source: Guessed,
+		Name: "put", Values: []string{"yes", "no"}, Source: Undocumented,
 		Doc: "PUT is implemented, or 501.", flag: func(a *Assumptions) *bool { return &a.NoPut },
 	},
 	{
-		Name: "patch-answers", Values: []string{"200", "204"}, Source: Guessed,
+		Name: "patch-answers", Values: []string{"200", "204"}, Source: Undocumented,
 		Doc:  "PATCH answers 200 with the resource, or 204 without a body.",
 		flag: func(a *Assumptions) *bool { return &a.PatchNoContent },
 	},
 	{
-		Name: "delete", Values: choices(Removes, Disables), Source: Guessed,
+		Name: "delete", Values: choices(Removes, Disables), Source: Undocumented,
 		Doc:    "DELETE removes the user, or sets active to false and keeps the record; both answer 204.",
 		choice: func(a *Assumptions) *Choice { return &a.Delete },
 	},
 	{
-		Name: "disable", Values: choices(Keeps, Hides, Removes), Source: Guessed,
+		Name: "disable", Values: choices(Keeps, Hides, Removes), Source: Undocumented,
 		Doc:    "active=false keeps the record and it stays queryable, or it is no longer found by queries, or the user is removed.",
 		choice: func(a *Assumptions) *Choice { return &a.Disable },
 	},
 	{
-		Name: "ids", Values: choices(Decimal, UUID), Source: Guessed,
+		Name: "ids", Values: choices(Decimal, UUID), Source: Undocumented,
 		Doc:    "Ids are decimal strings, or UUIDs.",
 		choice: func(a *Assumptions) *Choice { return &a.IDs },
 	},
 	{
-		Name: "meta", Values: []string{"yes", "no"}, Source: Guessed,
+		Name: "meta", Values: []string{"yes", "no"}, Source: Undocumented,
 		Doc: "Resources have meta, or not.", flag: func(a *Assumptions) *bool { return &a.NoMeta },
 	},
 	{
-		Name: "times", Values: []string{"fractions", "whole-seconds"}, Source: Guessed,
+		Name: "times", Values: []string{"fractions", "whole-seconds"}, Source: Undocumented,
 		Doc:  "meta.created and meta.lastModified have a fraction of a second, or not.",
 		flag: func(a *Assumptions) *bool { return &a.WholeSeconds },
 	},
 	{
-		Name: "etag", Values: choices(ByProfile, On, Off), Source: Guessed,
+		Name: "etag", Values: choices(ByProfile, On, Off), Source: Undocumented,
 		Doc:    "Versions and If-Match are supported; by default as the profile says.",
 		choice: func(a *Assumptions) *Choice { return &a.ETag },
 	},
 	{
-		Name: "errors", Values: []string{"scim", "rest"}, Source: Guessed,
+		Name: "errors", Values: []string{"scim", "rest"}, Source: Undocumented,
 		Doc:  `Error bodies are those of RFC 7644, or {"code", "message"} as documented for the REST API.`,
 		flag: func(a *Assumptions) *bool { return &a.RESTErrors },
 	},
 	{
-		Name: "media-type", Values: []string{"scim", "json"}, Source: Guessed,
+		Name: "media-type", Values: []string{"scim", "json"}, Source: Undocumented,
 		Doc:  "Bodies are application/scim+json, or application/json.",
 		flag: func(a *Assumptions) *bool { return &a.PlainJSON },
 	},
 	{
-		Name: "discovery", Values: []string{"yes", "no"}, Source: Guessed,
+		Name: "discovery", Values: []string{"yes", "no"}, Source: Undocumented,
 		Doc:  "The discovery endpoints are there, or 404.",
 		flag: func(a *Assumptions) *bool { return &a.NoDiscovery },
 	},
 	{
-		Name: "bad-token", Values: []string{"401", "403"}, Source: Guessed,
+		Name: "bad-token", Values: []string{"401", "403"}, Source: Undocumented,
 		Doc:  "A bad token is 401, or 403.",
 		flag: func(a *Assumptions) *bool { return &a.BadTokenForbidden },
 	},
-	{Name: "rate", Source: Guessed, Doc: "There is no rate limit unless one is switched on; then 429 with Retry-After."},
-	{Name: "unknown-id", Source: Guessed, Doc: "An unknown id is 404, also to a second DELETE."},
-	{Name: "paging", Source: Guessed, Doc: "Lists are paged by startIndex and count, in the order of creation, at most a page of the profile at a time."},
+	{Name: "rate", Source: Undocumented, Doc: "There is no rate limit unless one is switched on; then 429 with Retry-After."},
+	{Name: "unknown-id", Source: Undocumented, Doc: "An unknown id is 404, also to a second DELETE."},
+	{Name: "paging", Source: Undocumented, Doc: "Lists are paged by startIndex and count, in the order of creation, at most a page of the profile at a time."},
 }
 
 // Set switches one assumption, as the command line has it: "patch-answers=204".

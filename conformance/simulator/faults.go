@@ -267,7 +267,7 @@ func (s *Simulator) matches(f *Fault, method string, req *scim.Request) bool {
 	return f.User == "" || s.names(req, f.User)
 }
 
-// names reports whether a request is about a user, who is given by userName or id.
+// names reports whether a request is about a user, who is given by userName or id and not "".
 func (s *Simulator) names(req *scim.Request, user string) bool {
 	if req.Type == nil {
 		return false
@@ -282,7 +282,7 @@ func (s *Simulator) names(req *scim.Request, user string) bool {
 		return false
 	}
 	if strings.EqualFold(req.Resource.UserName(), user) {
-		return user != ""
+		return true
 	}
 	for name, value := range scim.EqualTerms(req.Query.Filter) {
 		if text, ok := value.(string); ok && (strings.EqualFold(name, "userName") && strings.EqualFold(text, user) || strings.EqualFold(name, "id") && text == user) {

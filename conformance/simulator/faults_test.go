@@ -54,6 +54,39 @@ func TestParseFault(t *testing.T) {
 	}
 }
 
+func FuzzParseFault(f *testing.F) {
+	for _, text := range []string{"status=503,op=create,times=3,retry-after=2", "lost,nth=17", "html,status=502,when=after", "slow,delay=1h", "reset,p=1e-3,user=a=b"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := ParseFault(text)
+		if err != nil {
+			return
+		}
+		got.RetryAfter = time.Duration(seconds(got.RetryAfter)) * time.Second
+		if again, err := ParseFault(got.String()); err != nil || again != got {
+			t.Errorf("%q: got %+v, %v, want %+v", got, again, err, got)
+		}
+	})
+}
+
+// TestUser strikes whatever names one user, and nothing else.
+func TestUser(t *testing.T) {
+	s := start(t, Config{Profile: load(t, "generic")})
+	ann, bob := "/Users/"+s.create("ann", "").ID(), "/Users/"+s.create("bob", "").ID()
+	s.sim.Inject(Fault{Status: 500, User: "Ann"})
+	s.sim.Inject(Fault{Status: 501, User: "1000002"})
+	for request, want := range map[[3]string]int{
+		{"GET", ann, ""}: 500, {"PUT", ann, user("ann", "")}: 500, {"PATCH", ann, patch(setTitle)}: 500, {"POST", "/Users", user("ANN", "")}: 500,
+		{"GET", query(`active eq true and userName eq "ann"`), ""}: 500, {"GET", query(`userName eq "cid"`), ""}: 200, {"GET", "/Users", ""}: 200,
+		{"GET", bob, ""}: 501, {"GET", query(`id eq "1000002"`), ""}: 501, {"GET", "/Users/none", ""}: 404, {"GET", "/Schemas", ""}: 200, {"GET", "/Users?filter=x", ""}: 400,
+	} {
+		if a := s.do(request[0], request[1], request[2]); a.status != want {
+			t.Errorf("%s %s: got %v, want %d", request[0], request[1], a, want)
+		}
+	}
+}
+
 func TestInjectPanics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
@@ -254,7 +287,7 @@ func TestMatching(t *testing.T) {
 			t.Errorf("got %v after %v, want the deadline", err, time.Since(begin))
 		}
 		go func() {
-			synctest.Wait() // until the request hangs
+			time.Sleep(2 * time.Second) // virtual; past the latency
 			if ledger := sim.Ledger(); ledger[len(ledger)-1].Fault != "hang,user=hung" || ledger[len(ledger)-1].Done {
 				t.Errorf("got %+v, want the hanging request in the ledger", ledger[len(ledger)-1])
 			}

@@ -166,3 +166,72 @@ resources:
 		s.want(200, s.do("PUT", "/Users/"+id, user("ann", `"title":"x"`)))
 	}
 }
+
+func TestReadOnlyUpstream(t *testing.T) {
+	s := start(t, Config{Profile: narrow(t, `
+resources:
+  - {name: User, endpoint: /People, operations: [get, query], complete: true}
+`)})
+	if _, err := s.sim.Put("User", scim.Resource{"userName": "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	s.want(200, s.do("GET", "/People/1000001", ""))
+	s.want(404, s.do("GET", "/Users/1000001", ""))
+	for method, path := range map[string]string{"POST": "/People", "DELETE": "/People/1000001"} {
+		a := s.want(405, s.do(method, path, user("bob", "")))
+		if got := a.header.Get("Allow"); got != "GET, HEAD" {
+			t.Errorf("%s: got Allow %q, want GET, HEAD", method, got)
+		}
+	}
+	config := s.want(200, s.do("GET", "/ServiceProviderConfig", ""))
+	if got := config.body.Get(scim.Ref{Name: "patch", Sub: "supported"}); got != false {
+		t.Errorf("got PATCH announced: %v, want false", got)
+	}
+}
+
+// TestIndexes wants the same answers with the help of the indexes as without, after all kinds of changes.
+func TestIndexes(t *testing.T) {
+	sim := newSimulator(t, Config{Profile: load(t, "generic"), Seed: 3})
+	for i := range 300 {
+		r := scim.Resource{
+			"userName": fmt.Sprint("User", sim.rand.IntN(40)), "externalId": fmt.Sprint("X", i%7), "displayName": fmt.Sprint("D", i%5),
+			"emails": []any{map[string]any{"value": fmt.Sprint("E", i%11), "type": "work"}, map[string]any{"value": fmt.Sprint("e", i%11)}},
+		}
+		id := fmt.Sprint(1000001 + sim.rand.IntN(i+1))
+		switch i % 5 {
+		case 1:
+			sim.Remove("User", id)
+		case 2:
+			sim.Rename(id, fmt.Sprint("uSER", i%40))
+		case 3:
+			r["id"] = id
+			fallthrough
+		default:
+			if _, err := sim.Put("User", r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	k := sim.kind("User")
+	for i := range 40 {
+		for _, text := range []string{
+			`userName eq "user%d"`, `externalId eq "X%d"`, `externalId eq "x%d"`, `emails eq "e%d"`, `emails[type eq "work" and value eq "e%d"]`,
+			`displayName eq "D%d" and userName co "1"`, `userName co "2" and emails.value eq "E%d"`, `userName eq "USER%d" or active pr`, `id eq "10000%d"`,
+		} {
+			f := filterOf(t, fmt.Sprintf(text, i))
+			found, err := sim.find(k, f, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []*record
+			for _, rec := range k.order {
+				if ok, err := k.rt.Match(f, rec.resource); ok && err == nil {
+					want = append(want, rec)
+				}
+			}
+			if !slices.Equal(found, want) {
+				t.Errorf(text+": got %d, want %d records", i, len(found), len(want))
+			}
+		}
+	}
+}

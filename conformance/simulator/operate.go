@@ -387,7 +387,7 @@ func (s *Simulator) query(k *kind, req *scim.Request, base string) (*scim.Respon
 		matches = s.sortRecords(k, matches, *q.SortBy, q.Descending, base)
 	}
 	start := max(q.StartIndex, 1)
-	count := s.pageSize
+	count := s.cfg.PageSize
 	if q.Count != nil {
 		count = min(max(*q.Count, 0), count)
 	}

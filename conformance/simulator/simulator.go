@@ -64,14 +64,13 @@ type Config struct {
 // Simulator is a service provider: an http.Handler and a scim.Provider over one store. It is safe for use by many
 // goroutines.
 type Simulator struct {
-	cfg      Config
-	tokens   [][sha256.Size]byte
-	pageSize int
-	etag     bool
-	single   bool                 // one operation for each PATCH
-	types    []*scim.ResourceType // of kinds
-	done     chan struct{}        // closed by Close
-	close    func()
+	cfg    Config
+	tokens [][sha256.Size]byte
+	etag   bool
+	single bool                 // one operation for each PATCH
+	types  []*scim.ResourceType // of kinds
+	done   chan struct{}        // closed by Close
+	close  func()
 
 	mu         sync.Mutex // guards what follows
 	kinds      []*kind    // of which only the shelves change
@@ -98,7 +97,11 @@ func New(cfg Config) (*Simulator, error) {
 	if err := cfg.Assume.check(); err != nil {
 		return nil, fmt.Errorf("simulator: %w", err)
 	}
-	s := &Simulator{pageSize: cfg.Profile.Paging.PageSize, done: make(chan struct{})}
+	if cfg.Rate < 0 || cfg.Rate > 1e6 {
+		return nil, fmt.Errorf("simulator: Rate %v: use 0 for no limit, or up to 1000000 requests per second", cfg.Rate)
+	}
+	cfg.fill()
+	s := &Simulator{cfg: cfg, done: make(chan struct{})}
 	s.close = sync.OnceFunc(func() { close(s.done) })
 	for _, t := range cfg.Tokens {
 		if t == "" {
@@ -106,14 +109,27 @@ func New(cfg Config) (*Simulator, error) {
 		}
 		s.tokens = append(s.tokens, sha256.Sum256([]byte(t)))
 	}
-	if cfg.PageSize > 0 {
-		s.pageSize = cfg.PageSize
+	s.etag = cfg.Assume.ETag == On || cfg.Assume.ETag == "" && cfg.Profile.ETag
+	s.single = cfg.Profile.Update.Mode == profile.UpdateSingle
+	kinds, err := compile(cfg.Profile, cfg.Assume)
+	if err != nil {
+		return nil, fmt.Errorf("simulator: %w", err)
 	}
-	if s.pageSize <= 0 {
-		s.pageSize = profile.DefaultPageSize
+	s.kinds = kinds
+	for _, k := range kinds {
+		s.types = append(s.types, k.rt)
 	}
-	if cfg.Rate < 0 || cfg.Rate > 1e6 {
-		return nil, fmt.Errorf("simulator: Rate %v: use 0 for no limit, or up to 1000000 requests per second", cfg.Rate)
+	s.Reset()
+	return s, nil
+}
+
+// fill puts the defaults in.
+func (cfg *Config) fill() {
+	if cfg.PageSize <= 0 {
+		cfg.PageSize = cfg.Profile.Paging.PageSize
+	}
+	if cfg.PageSize <= 0 {
+		cfg.PageSize = profile.DefaultPageSize
 	}
 	if cfg.BasePath == "" {
 		cfg.BasePath = DefaultBasePath
@@ -129,19 +145,6 @@ func New(cfg Config) (*Simulator, error) {
 	if cfg.LedgerSize <= 0 {
 		cfg.LedgerSize = 100_000
 	}
-	s.etag = cfg.Assume.ETag == On || cfg.Assume.ETag == "" && cfg.Profile.ETag
-	s.single = cfg.Profile.Update.Mode == profile.UpdateSingle
-	kinds, err := compile(cfg.Profile, cfg.Assume)
-	if err != nil {
-		return nil, fmt.Errorf("simulator: %w", err)
-	}
-	s.kinds = kinds
-	for _, k := range kinds {
-		s.types = append(s.types, k.rt)
-	}
-	s.cfg = cfg
-	s.Reset()
-	return s, nil
 }
 
 // Close ends every wait: hanging requests end without an answer. It may be called more than once.
@@ -301,7 +304,7 @@ func (s *Simulator) discover(c *call) (*scim.Response, error) {
 		patch = patch || k.ops[scim.OpPatch]
 	}
 	return scim.Discover(c.req, c.base, types, scim.Abilities{
-		Documentation: s.cfg.Profile.Documentation, Patch: patch && s.patches(), Filter: true, MaxResults: s.pageSize,
+		Documentation: s.cfg.Profile.Documentation, Patch: patch && s.patches(), Filter: true, MaxResults: s.cfg.PageSize,
 		Sort: s.cfg.Profile.Sort, ETag: s.etag,
 	})
 }

@@ -13,10 +13,11 @@ import (
 	"scimgate/gateway/identity"
 )
 
-// benchRecord is a record as an ordinary PATCH leaves it, about 1 KiB.
+// benchRecord is a record as an ordinary PATCH leaves it, about 1 KiB, of a cycle over 10,000 users with three records
+// for each: a read, an intent and an outcome.
 func benchRecord(i int64) *audit.Record {
 	value := &audit.Value{HMAC: "00112233445566778899aabbccddeeff"}
-	user := i * 7919 % 10000
+	user := i / 3 * 7919 % 10000
 	rec := &audit.Record{
 		RequestID: fmt.Sprintf("0195513a-%04x-7f9a-8000-%012x", i%65536, i), Connection: "default", Credential: "entra-2026", Source: "192.0.2.7:4711",
 		Action: audit.Updated, Method: "PATCH", Op: "patch", ResourceType: "User",

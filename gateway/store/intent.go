@@ -69,8 +69,8 @@ func (s *Store) Intend(ctx context.Context, rec *audit.Record, open OpenIntent) 
 	return s.finishRecord(ctx, rec, w, limit.C, "store an intent")
 }
 
-// Conclude closes the intent rec.Intent with an outcome (the default kind) or as unknown, deletes its open row and
-// changes the identity map, all in one transaction. A second conclusion of one intent gets ErrNotOpen. Any other error
+// Conclude closes the intent rec.Intent with an outcome (the default kind) or as unknown, and changes the identity map,
+// all in one transaction. Its row goes with an outcome; after unknown it stays, marked, until Reconciled. A second conclusion of one intent gets ErrNotOpen. Any other error
 // says that the conclusion is not durable yet: the store keeps it and stores it as soon as it can, before later work, so
 // it must not be repeated. Only ErrClosed, or the end of the process, leaves the intent to the next start's TakeOver.
 func (s *Store) Conclude(ctx context.Context, rec *audit.Record, changes ...identity.Change) (int64, error) {
@@ -80,7 +80,11 @@ func (s *Store) Conclude(ctx context.Context, rec *audit.Record, changes ...iden
 	if rec.Kind != audit.Outcome && rec.Kind != audit.Unknown {
 		return 0, fmt.Errorf("conclude an intent: a record of kind %q cannot", rec.Kind)
 	}
-	return s.closeIntent(ctx, rec, changes, conclude, "conclude an intent")
+	how := conclude
+	if rec.Kind == audit.Unknown {
+		how = takeOver
+	}
+	return s.closeIntent(ctx, rec, changes, how, "conclude an intent")
 }
 
 // Reconciled stores what became of the intent rec.Intent, which TakeOver had closed as unknown, and deletes its row. It

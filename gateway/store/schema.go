@@ -7,8 +7,12 @@ package store
 var migrations = []string{
 	// The trail holds the exact bytes of each record; the other columns repeat what is searched for. Those that are
 	// compared without regard to case are folded (identity.FoldKey), and NULL where the record has none. seq is dense,
-	// 1..n, because it is assigned in the transaction that stores the record. Every index costs each write, so there is
-	// one only for what names few records; request ids and times grow, which keeps theirs cheap.
+	// 1..n, because it is assigned in the transaction that stores the record.
+	//
+	// An index on values in no order changes one more page for each record, which costs more than the record itself. So
+	// the three names of a subject share one: user_key is the first that is known of id, userName and externalId, and
+	// trail_names, which changes only when a name is new, leads from the others to it. Times grow, and so do request ids
+	// that begin with the time, which keeps their indexes cheap.
 	`CREATE TABLE trail (
 		seq         INTEGER PRIMARY KEY,
 		time        BIGINT NOT NULL, -- microseconds since 1970
@@ -21,13 +25,18 @@ var migrations = []string{
 		subject     TEXT,
 		user_name   TEXT,
 		external_id TEXT,
+		user_key    TEXT,
 		record      BLOB NOT NULL
 	);
 	CREATE INDEX trail_time ON trail (time);
 	CREATE INDEX trail_request_id ON trail (request_id) WHERE request_id IS NOT NULL;
-	CREATE INDEX trail_subject ON trail (subject) WHERE subject IS NOT NULL;
-	CREATE INDEX trail_user_name ON trail (user_name) WHERE user_name IS NOT NULL;
-	CREATE INDEX trail_external_id ON trail (external_id) WHERE external_id IS NOT NULL;
+	CREATE INDEX trail_user_key ON trail (user_key) WHERE user_key IS NOT NULL;
+
+	CREATE TABLE trail_names (
+		name     TEXT NOT NULL,
+		user_key TEXT NOT NULL,
+		PRIMARY KEY (name, user_key)
+	);
 
 	CREATE TABLE open_intents (
 		intent        INTEGER PRIMARY KEY, -- seq of the intent's record
@@ -73,8 +82,9 @@ const (
 
 	sqlHead         = `SELECT COALESCE(MAX(seq), 0) FROM trail`
 	sqlGetRecord    = `SELECT record FROM trail WHERE seq = $1`
-	sqlInsertRecord = `INSERT INTO trail (seq, time, kind, action, status, request_id, connection, credential, subject, user_name, external_id, record)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	sqlInsertRecord = `INSERT INTO trail (seq, time, kind, action, status, request_id, connection, credential, subject, user_name, external_id, user_key, record)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	sqlInsertName = `INSERT INTO trail_names (name, user_key) VALUES ($1, $2) ON CONFLICT (name, user_key) DO NOTHING`
 
 	intentColumns   = `intent, boot, lease_until, connection, upstream, op, resource_type, id, request_id, payload, time, unknown`
 	sqlOpenIntent   = `INSERT INTO open_intents (` + intentColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)`

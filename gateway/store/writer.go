@@ -16,6 +16,7 @@ const (
 	queueSize  = 1024            // work that may wait; more than the gateway admits at once
 	batchSize  = 256             // most records in one transaction
 	batchBytes = 8 << 20         // most bytes of records in one transaction, but for the last
+	namedSize  = 16 << 10        // names of subjects that the writer remembers, to spare the database the question
 	maxRecord  = 1 << 20         // largest record, in bytes of JSON
 	retryEvery = 1 * time.Second // pause between attempts while commits fail
 )
@@ -24,7 +25,8 @@ const (
 // because it may outlive the caller's wait; once it was handed over, only the writer touches it.
 type work struct {
 	record  []byte              // audit.HeadRoom free bytes, then the record's body
-	columns [12]driver.Value    // for sqlInsertRecord; the first and the last are filled when the place is known
+	columns [13]driver.Value    // for sqlInsertRecord; the first and the last are filled when the place is known
+	names   [][2]string         // for sqlInsertName: what else the record's subject is called, and its user_key
 	closes  int64               // the open intent that the record closes, and that must be open; 0 for none
 	how     closing             // what becomes of its row
 	opens   []driver.NamedValue // for sqlOpenIntent, for an intent; the first is filled when the place is known
@@ -71,19 +73,16 @@ const (
 type writer struct {
 	conn *conn
 	head int64 // seq of the last durable record; -1 when it must be read again
-	scratch
 
-	begin, commit, rollback, readHead, insert, openIntent, closeIntent *stmt
-	markUnknown, putIdentity, deleteIdentity, probe                    *stmt
-}
+	args  [13]driver.NamedValue  // for sqlInsertRecord, used anew by every record
+	named map[[2]string]struct{} // names that are durable, or will be with the running transaction; at most namedSize
 
-// scratch is the writer's memory for arguments, used anew by every record.
-type scratch struct {
-	args [12]driver.NamedValue
+	begin, commit, rollback, readHead, insert, insertName, openIntent *stmt
+	closeIntent, markUnknown, putIdentity, deleteIdentity, probe      *stmt
 }
 
 func (w *writer) init(c *conn) (err error) {
-	w.conn, w.head = c, -1
+	w.conn, w.head, w.named = c, -1, map[[2]string]struct{}{}
 	for i := range w.args {
 		w.args[i].Ordinal = i + 1
 	}
@@ -92,7 +91,7 @@ func (w *writer) init(c *conn) (err error) {
 		query string
 	}{
 		{&w.begin, `BEGIN IMMEDIATE`}, {&w.commit, `COMMIT`}, {&w.rollback, `ROLLBACK`},
-		{&w.readHead, sqlHead}, {&w.insert, sqlInsertRecord},
+		{&w.readHead, sqlHead}, {&w.insert, sqlInsertRecord}, {&w.insertName, sqlInsertName},
 		{&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
 		{&w.putIdentity, sqlPutIdentity}, {&w.deleteIdentity, sqlDeleteIdentity}, {&w.probe, sqlPutMeta},
 	} {
@@ -110,10 +109,22 @@ func (s *Store) newWork(rec *audit.Record, changes []identity.Change) (*work, er
 	if len(w.record) > maxRecord {
 		return nil, fmt.Errorf("a record of %d bytes is larger than the trail takes (%d): clip what comes from outside", len(w.record), maxRecord)
 	}
-	w.columns = [12]driver.Value{
+	w.columns = [13]driver.Value{
 		1: rec.Time.UnixMicro(), 2: rec.Kind, 3: optional(rec.Action), 5: optional(rec.RequestID),
-		6: optional(rec.Connection), 7: optional(rec.Credential), 8: optional(identity.FoldKey(rec.Subject.ID)),
-		9: optional(identity.FoldKey(rec.Subject.UserName)), 10: optional(identity.FoldKey(rec.Subject.ExternalID)),
+		6: optional(rec.Connection), 7: optional(rec.Credential),
+	}
+	userKey := ""
+	for i, name := range [...]string{rec.Subject.ID, rec.Subject.UserName, rec.Subject.ExternalID} {
+		if name = identity.FoldKey(name); name == "" {
+			continue
+		}
+		w.columns[8+i] = name
+		if userKey == "" {
+			userKey = name
+			w.columns[11] = name
+		} else if name != userKey {
+			w.names = append(w.names, [2]string{name, userKey})
+		}
 	}
 	if rec.Answer.Status != 0 {
 		w.columns[4] = int64(rec.Answer.Status)
@@ -353,6 +364,7 @@ func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
 	defer func() {
 		if err != nil {
 			w.head = -1
+			clear(w.named)
 			w.rollback.exec(nil) // fails when SQLite has rolled back by itself
 			return
 		}
@@ -427,9 +439,23 @@ func (w *writer) insertRecord(work *work, seq int64) error {
 	for i, v := range work.columns {
 		w.args[i].Value = v
 	}
-	w.args[0].Value, w.args[11].Value = seq, work.bytes(seq)
-	_, err := w.insert.exec(w.args[:])
-	return err
+	w.args[0].Value, w.args[len(w.args)-1].Value = seq, work.bytes(seq)
+	if _, err := w.insert.exec(w.args[:]); err != nil {
+		return err
+	}
+	for _, name := range work.names {
+		if _, known := w.named[name]; known {
+			continue
+		}
+		if _, err := w.insertName.exec(bind(name[0], name[1])); err != nil {
+			return err
+		}
+		if len(w.named) >= namedSize {
+			clear(w.named)
+		}
+		w.named[name] = struct{}{}
+	}
+	return nil
 }
 
 // close changes the row of the intent that work closes, and returns 0 when the row is not as it must be.

@@ -36,7 +36,7 @@ func (s *status) fake() *wireFake {
 	}}
 }
 
-// once sends one request without retries: a write that was refused, so that every call is one attempt.
+// once sends one request with an empty retry budget, so that every call is one attempt.
 func once(t *testing.T, c *Client) error {
 	t.Helper()
 	c.budget.mu.Lock()

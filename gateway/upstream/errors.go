@@ -76,7 +76,11 @@ func (c *Client) translate(req *scim.Request, out *outcome) *scim.Error {
 }
 
 func (c *Client) translateFailure(req *scim.Request, f *scim.Failure, out *outcome) *scim.Error {
-	detail := func(format string, args ...any) string { return fmt.Sprintf(format, args...) + quote(f.Message) }
+	refused := func(status int) *scim.Error {
+		e := scim.Errorf(status, scimType(f.Type), "the upstream refused the request")
+		e.Quoted = quote(f.Message)
+		return e
+	}
 	switch s := f.Status; {
 	case s == http.StatusTooManyRequests:
 		e := scim.Errorf(s, "", "the upstream limits its clients: nothing was done, try again later")
@@ -87,7 +91,7 @@ func (c *Client) translateFailure(req *scim.Request, f *scim.Failure, out *outco
 		e.RetryAfter = cmp.Or(out.after, unavailableAfter)
 		return e
 	case out.ruled && s != http.StatusNotFound:
-		return scim.Errorf(s, scimType(f.Type), "%s", detail("the upstream refused the request"))
+		return refused(s)
 	case s == http.StatusUnauthorized || s == http.StatusForbidden:
 		return scim.Errorf(http.StatusBadGateway, "", "the upstream refused the gateway's credentials (%d): "+
 			"its administrator must check the token from %s and what it permits", s, c.cfg.Token)
@@ -104,7 +108,7 @@ func (c *Client) translateFailure(req *scim.Request, f *scim.Failure, out *outco
 	case s == http.StatusRequestTimeout || s == http.StatusGatewayTimeout:
 		return scim.Errorf(http.StatusGatewayTimeout, "", "the upstream took too long (%d)", s)
 	case s < 500:
-		return scim.Errorf(s, scimType(f.Type), "%s", detail("the upstream refused the request"))
+		return refused(s)
 	default:
 		return scim.Errorf(http.StatusBadGateway, "", "the upstream failed (%d)", s)
 	}
@@ -154,10 +158,7 @@ func quote(message string) string {
 		}
 		b.WriteRune(r)
 	}
-	if n == 0 {
-		return ""
-	}
-	return "; upstream: " + b.String()
+	return b.String()
 }
 
 // scimType lets through what is a keyword.

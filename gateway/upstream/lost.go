@@ -17,6 +17,8 @@ const (
 	readAgain = "read again" // another write whose answer was lost: the resource shows that it was done
 )
 
+var errNotAsked = errors.New("not asked")
+
 // recover finds out what became of a write whose answer was lost. final is false when the write may be repeated.
 func (x *exchange) recover(ctx context.Context, out *outcome) (resp *scim.Response, final bool, err error) {
 	switch x.req.Op {
@@ -32,12 +34,11 @@ func (x *exchange) recover(ctx context.Context, out *outcome) (resp *scim.Respon
 	}
 }
 
-// look asks a question until the upstream answers it, for as long as ctx and the budget allow. The first asking is
-// not charged to the budget: a lost answer must be looked into, and an upstream that answers nothing is the
-// breaker's business.
+// look asks a question until the upstream answers it, for as long as ctx and the budget allow. Only askings that
+// are not answered are charged to the budget: an upstream that loses answers to writes but answers questions is
+// asked about every one of them, and one that answers nothing is not burdened.
 func (x *exchange) look(ctx context.Context, req *scim.Request) outcome {
-	var out outcome
-	asked := false
+	out := outcome{err: errNotAsked}
 	for n := 1; ; n++ {
 		if n > 1 && !pause(ctx, backoff(n-1)) {
 			return out
@@ -50,13 +51,16 @@ func (x *exchange) look(ctx context.Context, req *scim.Request) outcome {
 			}
 			continue // costs the upstream nothing, and ends with ctx
 		}
-		if asked && !x.c.budget.spend() {
+		if !x.c.budget.spend() {
 			p.Release()
 			return out
 		}
-		asked = true
 		out = x.attempt(ctx, p, req)
-		if v := out.verdict(); v == answered || v == refused || !out.repeatable() {
+		switch v := out.verdict(); {
+		case v == answered || v == refused:
+			x.c.budget.refund()
+			return out
+		case !out.repeatable():
 			return out
 		}
 	}
@@ -75,7 +79,7 @@ func (x *exchange) adopt(ctx context.Context) *scim.Response {
 	}
 	filter := &scim.AttributeExpression{AttributePath: path, Operator: scim.Eq, CompareValue: key}
 	out := x.look(ctx, &scim.Request{
-		Op: scim.OpQuery, Type: x.req.Type, Query: scim.Query{Filter: filter, StartIndex: 1}, Origin: x.req.Origin,
+		Op: scim.OpQuery, Type: x.req.Type, Plain: x.req.Plain, Query: scim.Query{Filter: filter, StartIndex: 1}, Origin: x.req.Origin,
 	})
 	if out.verdict() != answered {
 		return nil
@@ -125,7 +129,7 @@ func (x *exchange) ours(r scim.Resource, ahead time.Duration) bool {
 // readBack reads the resource of a lost PUT or PATCH and compares. What was surely done is success; what was not
 // done is repeated where a repetition cannot do more than the first time.
 func (x *exchange) readBack(ctx context.Context, write *outcome) (resp *scim.Response, final bool, err error) {
-	out := x.look(ctx, &scim.Request{Op: scim.OpGet, Type: x.req.Type, ID: x.req.ID, Origin: x.req.Origin})
+	out := x.look(ctx, &scim.Request{Op: scim.OpGet, Type: x.req.Type, Plain: x.req.Plain, ID: x.req.ID, Origin: x.req.Origin})
 	if out.verdict() != answered || out.resp.Resource == nil {
 		if f := out.failure(); f != nil && f.SCIM && f.Status == http.StatusNotFound {
 			return nil, true, x.c.translate(x.req, &out)

@@ -93,10 +93,18 @@ func losses(t *testing.T) map[string]func(http.ResponseWriter, *http.Request) {
 			_, _ = io.WriteString(c, "SSH-2.0-secret@example.com\r\n\r\n")
 			_ = c.Close()
 		},
-		"hang":      func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"hung body": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(201); _, _ = w.Write([]byte("{")); w.(http.Flusher).Flush(); <-r.Context().Done() },
-		"HTML":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); _, _ = w.Write([]byte("<html>")) },
-		"no id":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); _, _ = w.Write([]byte(`{"userName":"x"}`)) },
+		"hang": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"hung body": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(201)
+			_, _ = w.Write([]byte("{"))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		},
+		"HTML": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); _, _ = w.Write([]byte("<html>")) },
+		"no id": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(201)
+			_, _ = w.Write([]byte(`{"userName":"x"}`))
+		},
 		"500":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"502":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
 		"504":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(504) },
@@ -174,7 +182,7 @@ func TestAdoption(t *testing.T) {
 		{"another externalId", listOf(user(at(time.Second, fine), `,"externalId":"theirs"`)), 0, false},
 		{"two of the name", listOf(user(at(time.Second, fine), all), user(at(time.Second, fine), all)), 0, false},
 		{"filter passed over", listOf(`{"id":"1","userName":"bob"}`, user(at(time.Second, fine), all), `{"id":"2","userName":"anne"}`), 0, true},
-		{"filter passed over, ours is not there", listOf(`{"id":"1","userName":"bob","meta":{"created":"`+at(time.Second, fine)+`"}}`), 0, false},
+		{"filter passed over, ours is not there", listOf(`{"id":"1","userName":"bob","meta":{"created":"` + at(time.Second, fine) + `"}}`), 0, false},
 		{"nobody", emptyList, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -126,6 +126,12 @@ func (b *budget) spend() bool {
 	return true
 }
 
+func (b *budget) refund() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fifths = min(b.fifths+retryCost, budgetAtMost)
+}
+
 // backoff is the wait before attempt n+1: exponential with full jitter.
 func backoff(n int) time.Duration {
 	return rand.N(min(backoffCap, backoffBase<<min(n-1, 10)) + 1)

@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/http/httptrace"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -274,4 +276,27 @@ func TestBackoffBounds(t *testing.T) {
 			}
 		}
 	}
+}
+
+// An idle connection that the upstream has closed is neither a failure of the upstream nor a call.
+func TestStaleConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &wireFake{answer: func(n int, r *http.Request, _ string) (*http.Response, error) {
+			if n%2 == 1 {
+				trace := httptrace.ContextClientTrace(r.Context())
+				trace.GetConn("upstream:443")
+				trace.GotConn(httptrace.GotConnInfo{Reused: true})
+				return nil, io.EOF
+			}
+			return answerOf(201, oneUser), nil
+		}}
+		c := start(t, "https://upstream.test", func(cfg *Config) { cfg.Transport = fake })
+		c.budget.fifths = -100
+		for range 10 {
+			resp, err := c.Do(t.Context(), create(t))
+			if err != nil || resp.Status != 201 || len(resp.Attempts) != 2 || resp.Attempts[0].Sent {
+				t.Fatalf("got %+v, %v, want success at the second attempt", resp, err)
+			}
+		}
+	})
 }

@@ -28,12 +28,13 @@ type Error struct {
 	Status     int           // HTTP status, 400 to 599
 	Type       string        // scimType; "" where Table 9 has none
 	Detail     string        // one or two sentences: what is wrong, and what to do
+	Quoted     string        // what the other side said of it, for the client alone: it may hold personal values
 	RetryAfter time.Duration // for 429 and 503; 0: no Retry-After header
 	Allow      []string      // for 405: the methods that are allowed
 	Err        error         // cause, for the trail only
 }
 
-// Error implements error. The text is for the trail and for logs.
+// Error implements error. The text is for the trail and for logs: it leaves Quoted out.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("%d", e.Status)
 	if e.Type != "" {

@@ -362,7 +362,7 @@ func readPatchOp(v any, rt *ResourceType) (PatchOp, error) {
 			return PatchOp{}, err
 		}
 		if op.Op != "remove" && op.Value == nil && !hasField(m, "value") {
-			return PatchOp{}, BadRequest(InvalidValue, "value is required for %s at path %s", op.Op, clip(path))
+			return PatchOp{}, BadRequest(InvalidValue, "value is required for %s at %s", op.Op, p.AttributePath.String())
 		}
 		op.Path = p
 		op.Target, _ = rt.ResolvePath(p)
@@ -463,10 +463,14 @@ func WriteError(w http.ResponseWriter, err error, requestID string) {
 	if e.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="scim"`)
 	}
-	body := map[string]any{"schemas": []any{MessageError}, "status": strconv.Itoa(e.Status), "detail": e.Detail}
-	if requestID != "" {
-		body["detail"] = strings.TrimRight(e.Detail, ". ") + ". Request id: " + requestID
+	detail := e.Detail
+	if e.Quoted != "" {
+		detail += "; upstream: " + e.Quoted
 	}
+	if requestID != "" {
+		detail = strings.TrimRight(detail, ". ") + ". Request id: " + requestID
+	}
+	body := map[string]any{"schemas": []any{MessageError}, "status": strconv.Itoa(e.Status), "detail": detail}
 	if e.Type != "" {
 		body["scimType"] = e.Type
 	}

@@ -11,7 +11,7 @@ import (
 // Attributes the client may not set and names no schema knows are passed over: what becomes of them is policy.
 // The error is an *Error, 400, that names the attribute.
 func (rt *ResourceType) Validate(r Resource) error {
-	if err := rt.checkSchemas(r); err != nil {
+	if err := rt.CheckSchemas(r); err != nil {
 		return err
 	}
 	var err error
@@ -40,7 +40,9 @@ func (rt *ResourceType) Validate(r Resource) error {
 	return err
 }
 
-func (rt *ResourceType) checkSchemas(r Resource) error {
+// CheckSchemas checks that `schemas` is there and names the type's core schema (RFC 7643, Section 3). The error is
+// an *Error, 400 invalidValue.
+func (rt *ResourceType) CheckSchemas(r Resource) error {
 	list, ok := r["schemas"].([]any)
 	if !ok || len(list) == 0 {
 		return BadRequest(InvalidValue, "schemas is required: an array that contains %q", rt.Core.ID)
