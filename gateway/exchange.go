@@ -10,6 +10,7 @@ import (
 
 	"scimgate/gateway/audit"
 	"scimgate/gateway/identity"
+	"scimgate/gateway/upstream"
 	"scimgate/policy"
 	"scimgate/transform"
 	"scimgate/transform/scim"
@@ -124,6 +125,9 @@ func (x *exchange) called(resp *scim.Response) {
 	}
 	if resp.Recovered != "" {
 		x.remark("lost-answer", "the answer was lost: "+resp.Recovered)
+		if resp.Recovered == upstream.Adopted {
+			x.rec.Action = audit.Adopted
+		}
 	}
 }
 

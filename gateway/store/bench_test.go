@@ -23,7 +23,7 @@ func benchRecord(i int64) *audit.Record {
 		Action: audit.Updated, Method: "PATCH", Op: "patch", ResourceType: "User",
 		Subject: audit.Subject{ID: fmt.Sprintf("%08x-user", user*2654435761%4294967296), UserName: fmt.Sprintf("user.%d@contoso.com", user)},
 		Plan:    "PATCH of 3 attributes",
-		Calls:   []audit.Call{{Method: "PATCH", Target: "/Users/{id}", Attempt: 1, Status: 200, Started: time.UnixMicro(1_700_000_000_000_000 + i), Duration: 12.345}},
+		Calls:   []audit.Call{{Method: "PATCH", Target: "/Users/{id}", Attempt: 1, Status: 200, Started: time.UnixMicro(1_700_000_000_000_000 + i).UTC(), Duration: 12.345}},
 		Answer:  audit.Answer{Status: 200}, Duration: 13.579,
 	}
 	for _, path := range []string{"name.givenName", "name.familyName", "title"} {

@@ -24,12 +24,15 @@ var (
 	ErrNotFound = errors.New("no such record")
 )
 
-// explain adds to an error of SQLite what it means for the database at path and what to do about it. Nothing in this
+// explain adds to an error, above all one of SQLite, what it means for the database at path and what to do about it. Nothing in this
 // package repairs or replaces a file, so the advice is always safe to follow later.
 func explain(path string, err error) error {
+	if err == nil {
+		return nil
+	}
 	failed, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
-		return err
+		return fmt.Errorf("database %s: %w", path, err)
 	}
 	var advice string
 	switch failed.Code() & 0xff {

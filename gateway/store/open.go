@@ -15,7 +15,7 @@ import (
 // wholeCheckLimit is the size in bytes up to which the whole file is checked at every start. Beyond it only the tables
 // other than the trail are: the check reads every page, and a start must not take minutes. `scimgate audit verify`
 // reads all of the trail.
-const wholeCheckLimit = 64 << 20
+const wholeCheckLimit = 128 << 20
 
 // resolve returns the absolute path of a database file, following symbolic links, so that one database has one lock.
 // exists is false when there is nothing at path yet; anything but a file with content is refused.

@@ -82,6 +82,7 @@ const (
 
 	sqlHead         = `SELECT COALESCE(MAX(seq), 0) FROM trail`
 	sqlGetRecord    = `SELECT record FROM trail WHERE seq = $1`
+	sqlTimeBounds   = `SELECT MIN(seq), MAX(seq) FROM trail WHERE time >= $1 AND time < $2`
 	sqlInsertRecord = `INSERT INTO trail (seq, time, kind, action, status, request_id, connection, credential, subject, user_name, external_id, user_key, record)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 	sqlInsertName = `INSERT INTO trail_names (name, user_key) VALUES ($1, $2) ON CONFLICT (name, user_key) DO NOTHING`

@@ -139,18 +139,19 @@ func (s *Store) open(ctx context.Context, path string, exists bool) error {
 	if err != nil {
 		return explain(path, err)
 	}
+	s.writer.conn = c
 	err = prepare(c)
 	if err == nil {
 		err = migrate(c)
 	}
 	if err == nil {
-		err = s.writer.init(c)
+		err = s.writer.init()
 	}
 	if err == nil {
 		err = s.Reader.open(ctx, path, modeReadOnly)
 	}
 	if err != nil {
-		return explain(path, errors.Join(err, c.Close()))
+		return explain(path, errors.Join(err, s.writer.end()))
 	}
 	return nil
 }
@@ -193,12 +194,11 @@ func (s *Store) Close() error {
 		close(s.closing)
 		<-s.stopped
 		if n := len(s.owed); n > 0 { // the writer is gone: no need for mu
-			s.ended = fmt.Errorf("database %s: %d outcomes could not be stored; the next start will close their intents as unknown", s.path, n)
+			s.ended = fmt.Errorf("database %s: outcomes that could not be stored: %d; the next start closes their intents as unknown", s.path, n)
 		}
 		s.ended = errors.Join(s.ended, s.Reader.Close())
-		err := s.writer.conn.exec(`PRAGMA wal_checkpoint(TRUNCATE)`)
-		err = errors.Join(err, s.writer.conn.Close())
-		s.ended = errors.Join(s.ended, explain(s.path, err), s.lock.Close())
+		_, err := s.writer.conn.get(`PRAGMA wal_checkpoint(TRUNCATE)`) // also when a reader elsewhere keeps the log alive
+		s.ended = errors.Join(s.ended, explain(s.path, err), explain(s.path, s.writer.end()), s.lock.Close())
 	})
 	return s.ended
 }

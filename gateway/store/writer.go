@@ -79,10 +79,12 @@ type writer struct {
 
 	begin, commit, rollback, readHead, insert, insertName, openIntent *stmt
 	closeIntent, markUnknown, putIdentity, deleteIdentity, probe      *stmt
+	stmts                                                             []*stmt // all of them
 }
 
-func (w *writer) init(c *conn) (err error) {
-	w.conn, w.head, w.named = c, -1, map[[2]string]struct{}{}
+// init prepares the statements on the writer's connection.
+func (w *writer) init() (err error) {
+	w.head, w.named = -1, map[[2]string]struct{}{}
 	for i := range w.args {
 		w.args[i].Ordinal = i + 1
 	}
@@ -95,11 +97,22 @@ func (w *writer) init(c *conn) (err error) {
 		{&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
 		{&w.putIdentity, sqlPutIdentity}, {&w.deleteIdentity, sqlDeleteIdentity}, {&w.probe, sqlPutMeta},
 	} {
-		if *p.stmt, err = c.prepare(p.query); err != nil {
+		if *p.stmt, err = w.conn.prepare(p.query); err != nil {
 			return err
 		}
+		w.stmts = append(w.stmts, *p.stmt)
 	}
 	return nil
+}
+
+// end closes the connection. If it is the last on the database, SQLite moves the write-ahead log into the file and
+// removes the -wal and -shm files, but only when no statement is left.
+func (w *writer) end() error {
+	var err error
+	for _, s := range w.stmts {
+		err = errors.Join(err, s.raw.Close())
+	}
+	return errors.Join(err, w.conn.Close())
 }
 
 // newWork encodes a record and its changes, on the caller's goroutine.

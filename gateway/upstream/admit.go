@@ -174,7 +174,9 @@ func (g *gate) enter(ctx context.Context) (*list.Element, grant) {
 		return nil, grant{err: errBusy(g.hold.Sub(now))}
 	}
 	if g.waiting.Len() == 0 && g.inFlight < g.limit && !g.hold.After(now) && (g.pace == nil || g.spare) {
-		return nil, g.give()
+		if result, ok := g.give(); ok {
+			return nil, result
+		}
 	}
 	if g.waiting.Len() >= g.queue {
 		return nil, grant{err: g.busyLocked()}
@@ -197,15 +199,20 @@ func (g *gate) abandon(e *list.Element) grant {
 	}
 }
 
-// give hands out one permit, unless the breaker objects. The caller holds mu and has seen that there is a slot.
-func (g *gate) give() grant {
+// give hands out one permit, unless the breaker objects. It reports false while a probe is under way: its end
+// decides about everybody else, who waits for it rather than fail. The caller holds mu and has seen that there is
+// a slot.
+func (g *gate) give() (result grant, ok bool) {
 	probe, ok := g.breaker.allow()
 	if !ok {
-		return grant{err: errOpen(max(g.breaker.open(), time.Second))}
+		if d := g.breaker.open(); d > 0 {
+			return grant{err: errOpen(d)}, true
+		}
+		return grant{}, false
 	}
 	g.inFlight++
 	g.spare = false
-	return grant{permit: &Permit{gate: g, probe: probe}}
+	return grant{permit: &Permit{gate: g, probe: probe}}, true
 }
 
 // leave frees a slot; unused says that nothing was sent, so that the permit of the pace is still good.
@@ -284,7 +291,10 @@ func (g *gate) step() (wait time.Duration, take, closed bool) {
 		case g.pace != nil && !g.spare:
 			return 0, true, false
 		default:
-			result = g.give()
+			var ok bool
+			if result, ok = g.give(); !ok {
+				return 0, false, false
+			}
 		}
 		g.waiting.Remove(e)
 		e.Value.(*waiter).ready <- result

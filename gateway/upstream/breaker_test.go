@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,6 +175,42 @@ func TestOneProbeAndHungProbeIsCleared(t *testing.T) {
 		}
 		if got := c.State().Breaker; got != "closed" {
 			t.Errorf("got %s, want closed", got)
+		}
+	})
+}
+
+// Whoever comes while the probe is under way waits for it: Entra does not try again for 40 minutes.
+func TestRequestsWaitForTheProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &status{code: 503}
+		fake := s.fake()
+		c := start(t, "https://upstream.test", func(cfg *Config) { cfg.Transport = fake })
+		for range 5 {
+			_ = once(t, c)
+		}
+		time.Sleep(10*time.Second + 1)
+		s.set(200)
+		before := len(fake.all())
+		probe := admit(t, c)
+		var wg sync.WaitGroup
+		var failed atomic.Int32
+		for range 8 {
+			wg.Go(func() {
+				if once(t, c) != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if got := len(fake.all()) - before; got != 0 {
+			t.Errorf("got %d calls beside the probe, want 0", got)
+		}
+		if _, err := c.Send(t.Context(), probe, get()); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if got := failed.Load(); got != 0 {
+			t.Errorf("%d of 8 requests failed although the probe succeeded", got)
 		}
 	})
 }

@@ -293,7 +293,7 @@ func (x *exchange) refused(ctx context.Context, out *outcome) (*scim.Response, e
 	switch {
 	case f == nil || !f.SCIM || !repeated:
 	case x.req.Op == scim.OpDelete && f.Status == http.StatusNotFound && x.doubt:
-		return &scim.Response{Status: http.StatusNoContent, Recovered: readAgain}, nil
+		return &scim.Response{Status: http.StatusNoContent, Recovered: ReadAgain}, nil
 	case x.req.Op == scim.OpCreate && f.Status == http.StatusConflict:
 		// The 503 or 429 that made us repeat was not true, or somebody else was faster: only the look-up tells.
 		if resp := x.adopt(ctx); resp != nil {

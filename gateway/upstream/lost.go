@@ -13,8 +13,8 @@ import (
 
 // Response.Recovered, for the trail.
 const (
-	adopted   = "adopted"    // a create whose answer was lost: the resource was found
-	readAgain = "read again" // another write whose answer was lost: the resource shows that it was done
+	Adopted   = "adopted"    // a create whose answer was lost: the resource was found
+	ReadAgain = "read again" // another write whose answer was lost: the resource shows that it was done
 )
 
 var errNotAsked = errors.New("not asked")
@@ -94,7 +94,7 @@ func (x *exchange) adopt(ctx context.Context) *scim.Response {
 	}
 	r := found[0]
 	return &scim.Response{
-		Status: http.StatusCreated, Resource: r, Version: r.Meta("version"), Location: r.Meta("location"), Recovered: adopted,
+		Status: http.StatusCreated, Resource: r, Version: r.Meta("version"), Location: r.Meta("location"), Recovered: Adopted,
 	}
 }
 
@@ -146,7 +146,7 @@ func (x *exchange) readBack(ctx context.Context, write *outcome) (resp *scim.Res
 	}
 	if done {
 		return &scim.Response{
-			Status: http.StatusOK, Resource: r, Version: out.resp.Version, Location: r.Meta("location"), Recovered: readAgain,
+			Status: http.StatusOK, Resource: r, Version: out.resp.Version, Location: r.Meta("location"), Recovered: ReadAgain,
 		}, true, nil
 	}
 	sameVersion := x.req.Preconditions.IfMatch == "" || x.req.Preconditions.IfMatch == out.resp.Version

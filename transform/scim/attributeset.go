@@ -28,7 +28,9 @@ func NewAttributeSet(rt *ResourceType, complete bool, paths []string) (set *Attr
 		}
 		e := setEntry{sub: t.Ref.Sub, filter: p.ValueExpression}
 		for name := range EqualTerms(p.ValueExpression) {
-			e.selectors = append(e.selectors, t.Attribute.SubAttribute(name).Name)
+			if sub := t.Attribute.SubAttribute(name); sub != nil { // of a simple attribute, value means itself
+				e.selectors = append(e.selectors, sub.Name)
+			}
 		}
 		s.entries[t.Ref.Parent()] = append(s.entries[t.Ref.Parent()], e)
 	}

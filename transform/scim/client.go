@@ -13,34 +13,33 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // NewHTTPRequest makes the HTTP form of a request to the service provider at base (absolute URL, no trailing
 // slash). It sets nothing but Accept, Content-Type, X-Request-Id, If-Match, If-None-Match and User-Agent:
-// whatever else a client sent does not travel.
+// whatever else a client sent does not travel. An id that would make the URL another resource's is refused.
 func NewHTTPRequest(ctx context.Context, base, contentType string, req *Request) (*http.Request, error) {
+	verb := req.verb()
+	if req.Type == nil || verb == "" {
+		return nil, fmt.Errorf("make an HTTP request for %s: not an operation on resources", req.Op)
+	}
 	target := base + req.Type.Endpoint
-	if req.ID != "" {
+	if req.Op != OpCreate && req.Op != OpQuery {
+		if !isID(req.ID) {
+			return nil, fmt.Errorf("make an HTTP request for %s: %q is no id of a resource", req.Op, clip(req.ID))
+		}
 		target += "/" + url.PathEscape(req.ID)
 	}
 	if q := req.queryString(); q != "" {
 		target += "?" + q
 	}
-	var verb string
 	var body []byte
 	switch req.Op {
-	case OpGet, OpQuery:
-		verb = http.MethodGet
-	case OpCreate:
-		verb, body = http.MethodPost, AppendJSON(make([]byte, 0, 1024), req.plainResource())
-	case OpReplace:
-		verb, body = http.MethodPut, AppendJSON(make([]byte, 0, 1024), req.plainResource())
+	case OpCreate, OpReplace:
+		body = AppendJSON(make([]byte, 0, 1024), req.plainResource())
 	case OpPatch:
-		verb, body = http.MethodPatch, appendPatch(make([]byte, 0, 512), req)
-	case OpDelete:
-		verb = http.MethodDelete
-	default:
-		return nil, fmt.Errorf("make an HTTP request for %s: not an operation on resources", req.Op)
+		body = appendPatch(make([]byte, 0, 512), req)
 	}
 	var reader io.Reader
 	if body != nil {
@@ -48,6 +47,9 @@ func NewHTTPRequest(ctx context.Context, base, contentType string, req *Request)
 	}
 	hr, err := http.NewRequestWithContext(ctx, verb, target, reader)
 	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL, which holds values
+		}
 		return nil, fmt.Errorf("make an HTTP request: %w", err)
 	}
 	h := hr.Header
@@ -69,26 +71,39 @@ func NewHTTPRequest(ctx context.Context, base, contentType string, req *Request)
 
 // Describe tells what a request will be on the wire without any value: "GET /Users?filter=userName eq".
 func (req *Request) Describe() string {
-	verb := map[Op]string{
-		OpCreate: http.MethodPost, OpReplace: http.MethodPut, OpPatch: http.MethodPatch, OpDelete: http.MethodDelete,
-	}[req.Op]
-	if verb == "" {
-		verb = http.MethodGet
-	}
 	if req.Type == nil {
 		name, _, _ := strings.Cut(req.ID, "/")
-		return verb + " /" + name
+		return http.MethodGet + " /" + name
 	}
-	s := verb + " " + req.Type.Endpoint
-	if req.ID != "" {
-		s += "/{id}"
+	s := req.verb() + " " + req.Type.Endpoint
+	switch {
+	case req.Op == OpCreate:
+		return s
+	case req.Op != OpQuery:
+		return s + "/{id}"
+	case req.Query.Filter != nil:
+		return s + "?filter=" + filterShape(req.Query.Filter)
+	default:
+		return s + "?startIndex&count"
 	}
-	if req.Query.Filter != nil {
-		s += "?filter=" + filterShape(req.Query.Filter)
-	} else if req.Op == OpQuery {
-		s += "?startIndex&count"
+}
+
+// verb is the method of an operation on resources; "" for all others.
+func (req *Request) verb() string {
+	switch req.Op {
+	case OpGet, OpQuery:
+		return http.MethodGet
+	case OpCreate:
+		return http.MethodPost
+	case OpReplace:
+		return http.MethodPut
+	case OpPatch:
+		return http.MethodPatch
+	case OpDelete:
+		return http.MethodDelete
+	default:
+		return ""
 	}
-	return s
 }
 
 // filterShape is a filter without its values.
@@ -155,7 +170,7 @@ func appendPatch(dst []byte, req *Request) []byte {
 		if op.Path != nil {
 			m["path"] = FormatPath(op.Path)
 		}
-		if op.Value != nil {
+		if op.Value != nil || op.Op != "remove" { // null unassigns (RFC 7643, Section 2.5)
 			m["value"] = op.Value
 		}
 		list[i] = m
@@ -205,7 +220,7 @@ func (req *Request) plainOperation(op PatchOp) PatchOp {
 type Failure struct {
 	Status     int
 	SCIM       bool   // the body was a SCIM error (RFC 7644, Section 3.12)
-	Type       string // its scimType
+	Type       string // its scimType; "" when that is not one word
 	Message    string // its detail, or the message member of another JSON body; at most 512 bytes. May hold personal values
 	RetryAfter string // the header, as sent
 }
@@ -256,6 +271,8 @@ func ReadResponse(req *Request, res *http.Response, maxBody int64) (*Response, e
 		return nil, &BadAnswer{Status: res.StatusCode, Reason: fmt.Sprintf(format, args...), Err: err}
 	}
 	switch {
+	case res.StatusCode < 200:
+		return bad(nil, "that is no final answer")
 	case errors.Is(err, errTooLarge):
 		return bad(nil, "the body is larger than %d bytes", maxBody)
 	case err != nil:
@@ -289,8 +306,15 @@ func ReadResponse(req *Request, res *http.Response, maxBody int64) (*Response, e
 func acceptResource(req *Request, r Resource) string {
 	req.Type.Canonicalize(r)
 	for _, ref := range req.Plain {
-		if s, ok := r.Get(ref).(string); ok && s != "" {
-			r.Set(ref, map[string]any{"value": s})
+		switch v := r.Get(ref).(type) {
+		case string:
+			if v == "" {
+				r.Remove(ref) // unassigned
+			} else {
+				r.Set(ref, map[string]any{"value": v})
+			}
+		case json.Number:
+			r.Set(ref, map[string]any{"value": v.String()})
 		}
 	}
 	if n, ok := r["id"].(json.Number); ok {
@@ -315,6 +339,10 @@ func (resp *Response) readList(req *Request, object Resource) string {
 	if !ok && !hasTotal {
 		return "it is not a ListResponse"
 	}
+	// RFC 7644, Section 3.4.2: Resources is REQUIRED if totalResults is not zero. Nobody may take this for "none".
+	if !ok && total != "0" && (req.Query.Count == nil || *req.Query.Count > 0) && req.Query.StartIndex <= 1 {
+		return "it counts resources and has none"
+	}
 	for _, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
@@ -331,7 +359,7 @@ func (resp *Response) readList(req *Request, object Resource) string {
 		if err != nil || n < 0 {
 			return "totalResults is not a count"
 		}
-		resp.TotalResults = n
+		resp.TotalResults = max(n, len(resp.List)) // what is there cannot be counted away
 	}
 	resp.StartIndex = 1
 	if n, ok := field(object, "startIndex").(json.Number); ok {
@@ -349,13 +377,23 @@ func readFailure(res *http.Response, body []byte) *Failure {
 		return f
 	}
 	f.SCIM = hasMessage(field(object, "schemas"), MessageError)
-	f.Type, _ = field(object, "scimType").(string)
+	if s, _ := field(object, "scimType").(string); isKeyword(s) {
+		f.Type = s
+	}
 	for _, name := range []string{"detail", "message"} {
 		if s, ok := field(object, name).(string); ok && f.Message == "" {
-			f.Message = s[:min(len(s), 512)]
+			// Half a character at the end goes.
+			f.Message = strings.ToValidUTF8(s[:min(len(s), 512)], "")
 		}
 	}
 	return f
+}
+
+// isKeyword reports whether a scimType looks like those of RFC 7644, Table 9: it stands in logs.
+func isKeyword(s string) bool {
+	return len(s) <= 32 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r >= utf8.RuneSelf || !isNameByte(byte(r))
+	})
 }
 
 // ParseRetryAfter reads the header's two forms (RFC 9110, Section 10.2.3), seconds and an HTTP date; 0 when it

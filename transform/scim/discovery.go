@@ -187,7 +187,7 @@ func Fingerprint(r Resource) string {
 	c := r
 	if r.Meta("version") != "" {
 		c = r.Clone()
-		delete(c["meta"].(map[string]any), "version")
+		c.Remove(Ref{Name: "meta", Sub: "version"})
 	}
 	hash := fnv.New64a() // it detects change, it does not authenticate
 	_, _ = hash.Write(AppendJSON(nil, c))

@@ -1,10 +1,10 @@
 package scim
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +27,10 @@ const (
 // The error is an *Error, 400 invalidSyntax, that names the byte.
 func DecodeObject(data []byte) (Resource, error) {
 	d := decoder{data: data}
+	if d.pos = invalidUTF8(data); d.pos < len(data) {
+		return nil, d.fail("this is not valid UTF-8")
+	}
+	d.pos = 0
 	d.space()
 	if d.pos == len(data) {
 		return nil, BadRequest(InvalidSyntax, "the body is empty: a JSON object is expected")
@@ -44,6 +48,23 @@ func DecodeObject(data []byte) (Resource, error) {
 	return v, nil
 }
 
+// invalidUTF8 is the index of the first byte that belongs to no character, or len(data).
+func invalidUTF8(data []byte) int {
+	if utf8.Valid(data) {
+		return len(data)
+	}
+	n := 0
+	for n < len(data) {
+		r, size := utf8.DecodeRune(data[n:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		n += size
+	}
+	return n
+}
+
+// decoder reads data, which DecodeObject found to be valid UTF-8.
 type decoder struct {
 	data []byte
 	pos  int
@@ -108,8 +129,8 @@ func (d *decoder) object(depth int) (map[string]any, error) {
 		return nil, d.fail("more than %d levels", maxJSONDepth)
 	}
 	d.pos++
-	m := make(map[string]any, 8)
-	names := nameSet{}
+	m := map[string]any{}
+	var names nameSet
 	if d.space(); d.at('}') {
 		d.pos++
 		return m, nil
@@ -119,7 +140,7 @@ func (d *decoder) object(depth int) (map[string]any, error) {
 			return nil, d.fail("a name in quotes is expected")
 		}
 		start := d.pos
-		name, err := d.text()
+		name, err := d.name()
 		if err != nil {
 			return nil, err
 		}
@@ -208,14 +229,52 @@ func (d *decoder) number() (any, error) {
 			return nil, d.fail("a digit is expected")
 		}
 	}
-	if d.pos-start > maxJSONNumber {
+	n := string(d.data[start:d.pos])
+	if len(n) > maxJSONNumber {
+		d.pos = start
 		return nil, d.fail("a number of more than %d characters", maxJSONNumber)
 	}
-	n := string(d.data[start:d.pos])
-	if f, err := strconv.ParseFloat(n, 64); err != nil || math.IsInf(f, 0) {
+	if _, err := strconv.ParseFloat(n, 64); err != nil {
+		d.pos = start
 		return nil, d.fail("a number beyond the range of a double")
 	}
 	return json.Number(n), nil
+}
+
+// knownNames are the names that bodies mostly consist of, and longestKnown is the length of the longest.
+var knownNames, longestKnown = func() (map[string]string, int) {
+	names, longest := map[string]string{}, 0
+	add := func(name string) {
+		names[name] = name
+		longest = max(longest, len(name))
+	}
+	for _, name := range []string{
+		"Operations", "op", "path", "value", "Resources", "totalResults", "startIndex", "itemsPerPage",
+		"status", "scimType", "detail", SchemaEnterpriseUser,
+	} {
+		add(name)
+	}
+	for _, rt := range []*ResourceType{UserType(), GroupType()} {
+		for _, a := range rt.All {
+			add(a.Name)
+			for _, sub := range a.Sub {
+				add(sub.Name)
+			}
+		}
+	}
+	return names, longest
+}()
+
+// name reads the name of a member. Those of RFC 7643 cost no copy.
+func (d *decoder) name() (string, error) {
+	rest := d.data[d.pos+1:]
+	if n := bytes.IndexByte(rest[:min(len(rest), longestKnown+1)], '"'); n >= 0 {
+		if s, ok := knownNames[string(rest[:n])]; ok {
+			d.pos += n + 2
+			return s, nil
+		}
+	}
+	return d.text()
 }
 
 // text reads a string. The common case, without escapes, is one copy.
@@ -225,13 +284,8 @@ func (d *decoder) text() (string, error) {
 	for d.pos < len(d.data) {
 		switch c := d.data[d.pos]; {
 		case c == '"':
-			s := d.data[start:d.pos]
-			if !utf8.Valid(s) {
-				d.pos = start
-				return "", d.fail("a string is not valid UTF-8")
-			}
 			d.pos++
-			return string(s), nil
+			return string(d.data[start : d.pos-1]), nil
 		case c == '\\':
 			return d.escaped(start)
 		case c < ' ':
@@ -248,7 +302,7 @@ func (d *decoder) escaped(start int) (string, error) {
 	for d.pos < len(d.data) {
 		switch c := d.data[d.pos]; {
 		case c == '"':
-			if !utf8.Valid(buf) {
+			if !utf8.Valid(buf) { // filters come here, too
 				d.pos = start
 				return "", d.fail("a string is not valid UTF-8")
 			}
@@ -316,18 +370,21 @@ func (d *decoder) hex4(at int) (rune, bool) {
 // nameSet finds names that are equal when case is ignored. Objects are small: it compares first, and only a
 // large object pays for a map.
 type nameSet struct {
-	few  []string
+	few  [16]string
+	n    int // of few
 	many map[string]struct{}
 }
 
+// add reports whether the name is new. Names of different length can be equal, too: the long s is two bytes.
 func (s *nameSet) add(name string) bool {
-	if s.many == nil && len(s.few) < 16 {
-		for _, n := range s.few {
-			if len(n) == len(name) && strings.EqualFold(n, name) || !isASCII(name) && strings.EqualFold(n, name) {
+	if s.n < len(s.few) {
+		for _, n := range s.few[:s.n] {
+			if strings.EqualFold(n, name) {
 				return false
 			}
 		}
-		s.few = append(s.few, name)
+		s.few[s.n] = name
+		s.n++
 		return true
 	}
 	if s.many == nil {
@@ -341,15 +398,6 @@ func (s *nameSet) add(name string) bool {
 		return false
 	}
 	s.many[key] = struct{}{}
-	return true
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
 	return true
 }
 
@@ -461,7 +509,11 @@ func nameRank(name string) int {
 
 const hexDigits = "0123456789abcdef"
 
+// appendString writes U+FFFD for what is not UTF-8, because the whole text would be unreadable with it.
 func appendString(dst []byte, s string) []byte {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
 	dst = append(dst, '"')
 	from := 0
 	for i := range len(s) {

@@ -1,7 +1,6 @@
 package scim
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -167,14 +166,13 @@ func Empty(v any) bool {
 // Names no schema knows stay as they are. It expects an object without names that differ only in case, which
 // DecodeObject guarantees.
 func (rt *ResourceType) Canonicalize(r Resource) {
-	for _, key := range slices.Collect(maps.Keys(r)) {
-		v := r[key]
+	for key, v := range r { // a name that is met again after its change does no harm
 		if strings.Contains(key, ":") {
 			if e := rt.Extension(key); e != nil {
 				if ext, ok := v.(map[string]any); ok {
-					for _, k := range slices.Collect(maps.Keys(ext)) {
+					for k, v := range ext {
 						if a := e.Attribute(k); a != nil {
-							a.canonicalize(ext[k])
+							a.canonicalize(v)
 							rename(ext, k, a.Name)
 						}
 					}
@@ -200,7 +198,7 @@ func (a *Attribute) canonicalize(v any) {
 			a.canonicalize(e)
 		}
 	case map[string]any:
-		for _, k := range slices.Collect(maps.Keys(v)) {
+		for k := range v {
 			if sub := a.SubAttribute(k); sub != nil {
 				rename(v, k, sub.Name)
 			}

@@ -130,6 +130,24 @@ func newResourceType(name, endpoint string, core schema.Schema, extensions ...sc
 	return rt
 }
 
+// corrections are made where the library's definitions differ from RFC 7643. Section 8.7.1 has references that
+// compare in any case; photos and binary values stay exact (Sections 2.3.6 and 2.3.7).
+var corrections = []struct {
+	schema, name, sub string
+	correct           func(*Attribute)
+}{
+	{SchemaUser, "profileUrl", "", inAnyCase},
+	{SchemaUser, "groups", "$ref", inAnyCase},
+	{SchemaUser, "groups", "$ref", func(a *Attribute) { a.References = []string{"Group"} }}, // Section 4.1.2
+	{SchemaGroup, "members", "$ref", inAnyCase},
+	{SchemaEnterpriseUser, "manager", "$ref", inAnyCase},
+}
+
+func inAnyCase(a *Attribute) { a.CaseExact = false }
+
+// schemaNames are those of Section 8.7.1, where the library's differ.
+var schemaNames = map[string]string{SchemaEnterpriseUser: "EnterpriseUser"}
+
 // Resolve finds what an attribute path names (RFC 7644, Section 3.10). Names match in any case. An unqualified
 // name means the core schema or a common attribute, and otherwise the one extension that has it, because Entra
 // sends `manager` for the Enterprise extension's attribute. A path on a simple attribute may end in .value,
@@ -193,6 +211,11 @@ func (rt *ResourceType) Extension(urn string) *Schema {
 }
 
 func (rt *ResourceType) coreAttribute(name string) *Attribute {
+	for _, a := range rt.common { // most have the schema's spelling: then nothing need be folded
+		if a.Name == name {
+			return a
+		}
+	}
 	if a := rt.Core.Attribute(name); a != nil {
 		return a
 	}
@@ -236,8 +259,21 @@ func compileSchema(s schema.Schema) *Schema {
 		ID: s.ID, Name: s.Name.Value(), Description: s.Description.Value(),
 		Attributes: make([]*Attribute, 0, len(s.Attributes)),
 	}
+	if name, ok := schemaNames[s.ID]; ok {
+		out.Name = name
+	}
 	for _, a := range s.Attributes {
 		out.Attributes = append(out.Attributes, compileAttribute(a))
+	}
+	for _, c := range corrections {
+		if c.schema != s.ID {
+			continue
+		}
+		a := out.Attribute(c.name)
+		if c.sub != "" {
+			a = a.SubAttribute(c.sub)
+		}
+		c.correct(a)
 	}
 	return out
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -26,7 +28,10 @@ func ReadRequest(r *http.Request, path string, types []*ResourceType, maxBody in
 	if err := req.readQuery(r.URL.RawQuery); err != nil {
 		return nil, err
 	}
-	req.Preconditions = Preconditions{IfMatch: r.Header.Get("If-Match"), IfNoneMatch: r.Header.Get("If-None-Match")}
+	req.Preconditions = Preconditions{
+		IfMatch:     strings.Join(r.Header.Values("If-Match"), ", "),
+		IfNoneMatch: strings.Join(r.Header.Values("If-None-Match"), ", "),
+	}
 	if !endpoint.body {
 		return req, nil
 	}
@@ -81,18 +86,22 @@ func route(verb, path string, types []*ResourceType) (*Request, method, error) {
 		}
 		segments = append(segments, plain)
 	}
+	if err := notImplemented(segments); err != nil {
+		return nil, method{}, err
+	}
 	req, table := findEndpoint(segments, types)
 	if table == nil {
-		if len(segments) == 1 && (strings.EqualFold(segments[0], "Me") || strings.EqualFold(segments[0], "Bulk")) {
-			return nil, method{}, Errorf(http.StatusNotImplemented, "", "/%s is not implemented", segments[0])
-		}
 		return nil, method{}, Errorf(http.StatusNotFound, "", "there is no such endpoint: use %s", endpointList(types))
 	}
 	for _, m := range table {
-		if m.name == verb {
-			req.Op = m.op
-			return req, m, nil
+		if m.name != verb {
+			continue
 		}
+		if req.Type != nil && req.ID != "" && !isID(req.ID) {
+			return nil, method{}, NotFound(req.Type.Name, req.ID)
+		}
+		req.Op = m.op
+		return req, m, nil
 	}
 	e := Errorf(http.StatusMethodNotAllowed, "", "this method is not allowed here")
 	for _, m := range table {
@@ -100,6 +109,28 @@ func route(verb, path string, types []*ResourceType) (*Request, method, error) {
 	}
 	e.Detail += ": use " + strings.Join(e.Allow, ", ")
 	return nil, method{}, e
+}
+
+// notImplemented refuses what RFC 7644, Table 2 has and we have not: the alias /Me, /Bulk, and queries by POST,
+// which must not be taken for something else at the same place, such as a resource whose id is ".search".
+func notImplemented(segments []string) error {
+	last := len(segments) - 1
+	switch {
+	case last < 0:
+		return nil
+	case strings.EqualFold(segments[last], ".search"):
+		return Errorf(http.StatusNotImplemented, "", "queries by POST to .search are not implemented: use GET with a filter")
+	case strings.EqualFold(segments[0], "Me"), strings.EqualFold(segments[0], "Bulk"):
+		return Errorf(http.StatusNotImplemented, "", "/%s is not implemented", segments[0])
+	default:
+		return nil
+	}
+}
+
+// isID reports whether an id can be the last segment of a URL. A path that ends in "." or ".." is another one,
+// however it is escaped (RFC 3986, Section 5.2.4), and control characters are in nobody's ids.
+func isID(id string) bool {
+	return id != "" && id != "." && id != ".." && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
 func findEndpoint(segments []string, types []*ResourceType) (*Request, []method) {
@@ -145,6 +176,9 @@ func readBody(r *http.Request, maxBody int64) ([]byte, error) {
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, Errorf(http.StatusUnsupportedMediaType, "", "the body must not be compressed")
 	}
+	if r.Body == nil {
+		return nil, nil
+	}
 	tooLarge := Errorf(http.StatusRequestEntityTooLarge, "", "the body is larger than %d bytes", maxBody)
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
@@ -163,11 +197,11 @@ func readBody(r *http.Request, maxBody int64) ([]byte, error) {
 
 var errTooLarge = errors.New("body too large")
 
-// readAll reads at most most bytes; length is what was announced, or -1.
+// readAll reads at most most bytes; length is what was announced, or -1. An announcement alone costs little memory.
 func readAll(r io.Reader, length, most int64) ([]byte, error) {
 	size := int64(512)
 	if length >= 0 {
-		size = min(length, most)
+		size = min(length, most, 64<<10)
 	}
 	buf := make([]byte, 0, size+1)
 	for {
@@ -193,17 +227,19 @@ func (req *Request) readQuery(raw string) error {
 	seen := map[string]bool{}
 	for pair := range strings.SplitSeq(raw, "&") {
 		rawName, rawValue, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(rawName)
-		if err != nil {
+		name, ok := decodeQuery(rawName)
+		if !ok {
 			return BadRequest(InvalidValue, "the query has a parameter name that cannot be decoded")
 		}
-		parameter, ok := parameters[strings.ToLower(name)]
-		if !ok {
-			continue
-		}
-		value, err := url.QueryUnescape(rawValue)
-		if err != nil || !utf8.ValidString(value) {
+		parameter, known := parameters[strings.ToLower(name)]
+		value, ok := decodeQuery(rawValue)
+		switch {
+		case !ok && known:
 			return BadRequest(parameter.scimType, "the query parameter %s cannot be decoded", parameter.name)
+		case !ok:
+			return BadRequest(InvalidValue, "the query parameter %q cannot be decoded", clip(name))
+		case !known:
+			continue
 		}
 		if seen[parameter.name] {
 			return BadRequest(parameter.scimType, "the query parameter %s occurs twice", parameter.name)
@@ -223,6 +259,11 @@ func (req *Request) readQuery(raw string) error {
 		return BadRequest(InvalidValue, "attributes and excludedAttributes exclude each other (RFC 7644, Section 3.9)")
 	}
 	return nil
+}
+
+func decodeQuery(raw string) (string, bool) {
+	s, err := url.QueryUnescape(raw)
+	return s, err == nil && utf8.ValidString(s)
 }
 
 type parameter struct {
@@ -287,7 +328,11 @@ func readInt(name, v string) (int, error) {
 	return int(n), nil
 }
 
+// readAttributes reads a list of attribute paths. An empty list is none; one of unknown names only is not nil.
 func (q *Query) readAttributes(rt *ResourceType, list string) ([]Ref, error) {
+	if strings.Trim(list, ", ") == "" {
+		return nil, nil
+	}
 	refs := []Ref{}
 	for name := range strings.SplitSeq(list, ",") {
 		if name = strings.TrimSpace(name); name == "" {
@@ -413,7 +458,7 @@ func WriteResponse(w http.ResponseWriter, req *Request, resp *Response, base str
 	if resp.Version != "" {
 		h.Set("ETag", resp.Version)
 	}
-	if req.Op == OpQuery || resp.List != nil {
+	if req.Op == OpQuery && resp.Status != http.StatusNotModified || resp.List != nil {
 		writeBody(w, http.StatusOK, AppendListResponse(nil, resp))
 		return
 	}
@@ -455,7 +500,7 @@ func WriteError(w http.ResponseWriter, err error, requestID string) {
 	}
 	h := w.Header()
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+999_999_999)/1_000_000_000)))
+		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 	}
 	if len(e.Allow) > 0 {
 		h.Set("Allow", strings.Join(e.Allow, ", "))

@@ -2,7 +2,6 @@ package scim
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 )
 
@@ -66,61 +65,84 @@ func (rt *ResourceType) CheckSchemas(r Resource) error {
 // that names the attribute.
 func (t Target) Check(v any) error {
 	leaf := t.Leaf()
-	name := t.Ref.String()
 	if v == nil {
 		return nil
 	}
-	if !leaf.MultiValued {
-		return leaf.checkOne(name, v)
-	}
 	list, ok := v.([]any)
-	if !ok {
-		return leaf.checkOne(name, v)
+	if !ok || !leaf.MultiValued {
+		if f := leaf.fault(v); f.want != "" {
+			return BadRequest(InvalidValue, "%s%s must be %s, not %s", t.Ref, f.place, f.want, f.got)
+		}
+		return nil
 	}
 	primaries := 0
 	for i, e := range list {
-		if err := leaf.checkOne(fmt.Sprintf("%s[%d]", name, i), e); err != nil {
-			return err
+		if f := leaf.fault(e); f.want != "" {
+			return BadRequest(InvalidValue, "%s[%d]%s must be %s, not %s", t.Ref, i, f.place, f.want, f.got)
 		}
 		if m, ok := e.(map[string]any); ok && m["primary"] == true {
 			primaries++
 		}
 	}
 	if primaries > 1 {
-		return BadRequest(InvalidValue, "%s has %d primary values: at most one is allowed", name, primaries)
+		return BadRequest(InvalidValue, "%s has %d primary values: at most one is allowed", t.Ref, primaries)
 	}
 	return nil
 }
 
-func (a *Attribute) checkOne(name string, v any) error {
-	if a.Kind == Complex {
+// fault is what is wrong with one value; the zero fault is nothing.
+type fault struct {
+	place     string // ".sub" where it is in a sub-attribute
+	want, got string
+}
+
+// fault finds what is wrong with one value of the attribute.
+func (a *Attribute) fault(v any) fault {
+	switch a.Kind {
+	case Complex:
 		m, ok := v.(map[string]any)
 		if !ok {
-			return BadRequest(InvalidValue, "%s must be an object, not %s", name, kindOf(v))
+			return fault{want: "an object", got: kindOf(v)}
 		}
 		for _, sub := range a.Sub {
 			sv := m[sub.Name]
 			if sv == nil || sub.ReadOnly() {
 				continue
 			}
-			if list, ok := sv.([]any); ok && sub.MultiValued {
-				for _, e := range list {
-					if err := sub.checkOne(name+"."+sub.Name, e); err != nil {
-						return err
-					}
-				}
-				continue
+			values, ok := sv.([]any)
+			if !ok || !sub.MultiValued {
+				values = []any{sv}
 			}
-			if err := sub.checkOne(name+"."+sub.Name, sv); err != nil {
-				return err
+			for _, e := range values {
+				if f := sub.fault(e); f.want != "" {
+					f.place = "." + sub.Name + f.place
+					return f
+				}
 			}
 		}
-		return nil
+		return fault{}
+	case Binary: // the library compiles a regular expression for each value, and wants the padding
+		if s, ok := v.(string); ok && isBase64(s) {
+			return fault{}
+		}
+	default:
+		if _, err := a.leaf.ValidateSingular(v); err == nil {
+			return fault{}
+		}
 	}
-	if _, scimErr := a.leaf.ValidateSingular(v); scimErr != nil {
-		return BadRequest(InvalidValue, "%s must be %s, not %s", name, a.Kind.noun(), kindOf(v))
+	return fault{want: a.Kind.noun(), got: kindOf(v)}
+}
+
+// isBase64 follows RFC 7643, Section 2.3.6: the standard alphabet, padding may be left out.
+func isBase64(s string) bool {
+	digits := strings.TrimRight(s, "=")
+	for i := range len(digits) {
+		if c := digits[i]; !isLetter(c) && (c < '0' || c > '9') && c != '+' && c != '/' {
+			return false
+		}
 	}
-	return nil
+	padding := len(s) - len(digits)
+	return len(digits)%4 != 1 && (padding == 0 || padding <= 2 && len(s)%4 == 0)
 }
 
 func (k Kind) noun() string {

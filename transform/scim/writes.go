@@ -98,7 +98,7 @@ func subValues(ref Ref, path string, a *Attribute, m, element map[string]any, yi
 // selector tells the elements of a multi-valued attribute apart in a path.
 func selector(element map[string]any, index int) string {
 	if t, ok := element["type"].(string); ok {
-		return "[type eq " + strconv.Quote(t) + "]"
+		return string(append(appendString([]byte("[type eq "), t), ']'))
 	}
 	return "[" + strconv.Itoa(index) + "]"
 }
