@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"time"
 
@@ -16,39 +18,65 @@ import (
 	"scimgate/transform/scim"
 )
 
-// mostAttributes bounds how many attribute values one record tells of: a group may have thousands of members.
-const mostAttributes = 64
+// What one record tells of at most, so that no request makes one that the trail does not take: a group may have
+// thousands of members, and a scan a hundred calls.
+const (
+	mostAttributes = 64
+	mostFindings   = 64
+	mostCalls      = 64
+)
 
 // exchange is one request with the record that it will leave. It is handed on as an argument, and belongs to one
 // goroutine.
 type exchange struct {
-	g       *Gateway
-	started time.Time
-	req     *scim.Request
-	rec     audit.Record
-	intent  int64             // Seq of the durable intent; 0: nothing was sent that changes anything
-	sending bool              // the intent is durable, or about to be
-	changes []identity.Change // stored with the outcome
-	calls   int               // attempts over the wire
+	g        *Gateway
+	started  time.Time
+	req      *scim.Request
+	rec      audit.Record
+	intent   int64             // Seq of the durable intent; 0: nothing was sent that changes anything
+	deadline time.Time         // of what is done upstream under the intent
+	changes  []identity.Change // stored with the outcome
+	calls    int               // attempts over the wire
+	went     int               // requests of the plan that left, and change something
+	failed   bool              // the upstream, or the way to it, is why there is no answer
 
 	trace       []trace
-	more        int           // values beyond mostAttributes
 	confirmed   scim.Resource // what the upstream said it holds, before Finish
 	notReported bool          // the upstream answered a write without saying what it holds
+	unlisted    int           // values beyond mostAttributes
+	unfound     int           // findings beyond mostFindings
 }
 
 // trace follows one attribute value.
 type trace struct {
 	write scim.Write
 	asked bool
-	sent  bool
-	value any // what was sent
+	step  int // the request of the plan that carries it, from 1; 0: none
+	value any // what that carries
+}
+
+// find notes a finding. Beyond the bound only what refuses the request is listed.
+func (x *exchange) find(f audit.Finding) {
+	if len(x.rec.Findings) >= mostFindings && f.Verdict != audit.Refuse {
+		x.unfound++
+		return
+	}
+	f.Path = audit.Clip(f.Path)
+	x.rec.Findings = append(x.rec.Findings, f)
+}
+
+// remark notes something the gateway itself found, once.
+func (x *exchange) remark(rule, reason string) {
+	f := audit.Finding{Rule: rule, Verdict: audit.Remark, Reason: reason}
+	if !slices.Contains(x.rec.Findings, f) {
+		x.find(f)
+	}
 }
 
 // reshaped notes what Normalize changed.
 func (x *exchange) reshaped(notes []transform.Note) {
 	for _, n := range notes {
-		x.rec.Findings = append(x.rec.Findings, audit.Finding{Rule: "normalize", Verdict: audit.Remark, Path: audit.Clip(n.Path), Reason: n.What})
+		x.find(audit.Finding{Rule: "normalize", Verdict: audit.Remark, Path: n.Path, Reason: n.What})
 	}
 }
 
@@ -67,10 +95,18 @@ func (x *exchange) asked(req *scim.Request) {
 			x.rec.Subject.ExternalID = text(w.Value)
 		}
 		if len(x.trace) == mostAttributes {
-			x.more++
+			x.unlisted++
 			continue
 		}
 		x.trace = append(x.trace, trace{write: w, asked: true})
+	}
+}
+
+// knows notes who a request by id is about.
+func (x *exchange) knows(held *transform.Held) {
+	if s := &x.rec.Subject; held != nil {
+		s.UserName = cmp.Or(s.UserName, audit.Clip(held.UserName))
+		s.ExternalID = cmp.Or(s.ExternalID, audit.Clip(held.ExternalID))
 	}
 }
 
@@ -86,7 +122,7 @@ func (x *exchange) found(findings []policy.Finding) {
 		if f.Verdict == policy.Alias {
 			verdict = audit.Remark
 		}
-		x.rec.Findings = append(x.rec.Findings, audit.Finding{Rule: f.Rule, Verdict: verdict, Path: audit.Clip(f.Path), Reason: f.Reason})
+		x.find(audit.Finding{Rule: f.Rule, Verdict: verdict, Path: f.Path, Reason: f.Reason})
 	}
 }
 
@@ -96,9 +132,9 @@ func (x *exchange) planned(plan *transform.Plan) {
 	if !x.req.Op.Writes() {
 		return
 	}
-	for _, r := range plan.Requests {
+	for step, r := range plan.Requests {
 		for w := range r.Writes() {
-			i := slices.IndexFunc(x.trace, func(t trace) bool { return t.write.Path == w.Path && !t.sent })
+			i := slices.IndexFunc(x.trace, func(t trace) bool { return t.write.Path == w.Path && t.step == 0 })
 			if i < 0 {
 				if len(x.trace) == mostAttributes {
 					continue // counted when it was asked for
@@ -106,7 +142,7 @@ func (x *exchange) planned(plan *transform.Plan) {
 				i = len(x.trace)
 				x.trace = append(x.trace, trace{write: w})
 			}
-			x.trace[i].sent, x.trace[i].value = true, w.Value
+			x.trace[i].step, x.trace[i].value = step+1, w.Value
 		}
 	}
 }
@@ -117,7 +153,9 @@ func (x *exchange) called(resp *scim.Response) {
 		return
 	}
 	for _, a := range resp.Attempts {
-		x.calls++
+		if x.calls++; x.calls > mostCalls {
+			continue
+		}
 		x.rec.Calls = append(x.rec.Calls, audit.Call{
 			Method: a.Method, Target: a.Target, Attempt: x.calls, Status: a.Status, Started: a.Started,
 			Duration: audit.Milliseconds(a.Duration), Error: a.Error,
@@ -131,11 +169,6 @@ func (x *exchange) called(resp *scim.Response) {
 	}
 }
 
-// remark notes something the gateway itself found.
-func (x *exchange) remark(rule, reason string) {
-	x.rec.Findings = append(x.rec.Findings, audit.Finding{Rule: rule, Verdict: audit.Remark, Reason: reason})
-}
-
 // confirms notes what the upstream said it holds after a write.
 func (x *exchange) confirms(r scim.Resource) {
 	if x.notReported = r == nil; r != nil {
@@ -146,31 +179,39 @@ func (x *exchange) confirms(r scim.Resource) {
 // conclude completes the record.
 func (x *exchange) conclude(resp *scim.Response, err error) {
 	x.rec.Duration = audit.Milliseconds(time.Since(x.started))
-	switch {
-	case err == nil:
+	if err == nil {
 		x.rec.Answer.Status = resp.Status
 		x.subject(resp)
-	default:
-		x.failed(err)
+	} else {
+		x.refused(err)
 	}
-	x.rec.Attributes = x.attributes(err)
-	if x.more > 0 {
-		x.remark("trail", fmt.Sprintf("%d more values are not listed", x.more))
+	x.rec.Attributes = x.attributes(x.went)
+	x.leftOut("values", x.unlisted)
+	x.leftOut("calls", x.calls-mostCalls)
+	x.leftOut("findings", x.unfound)
+}
+
+// leftOut says what the record does not list.
+func (x *exchange) leftOut(what string, n int) {
+	if n > 0 {
+		x.rec.Findings = append(x.rec.Findings, audit.Finding{Rule: "trail", Verdict: audit.Remark, Reason: fmt.Sprintf("%d more %s are not listed", n, what)})
 	}
 }
 
-func (x *exchange) failed(err error) {
+// refused notes why there is no answer. A write that nobody knows the end of keeps the action it was meant for:
+// its record's kind says that it is unknown.
+func (x *exchange) refused(err error) {
 	x.rec.Error = audit.Clip(explain(err))
+	x.rec.Answer = audit.Answer{Status: http.StatusInternalServerError}
 	if e, ok := errors.AsType[*scim.Error](err); ok {
 		x.rec.Answer = audit.Answer{Status: e.Status, ScimType: e.Type, Detail: audit.Clip(e.Detail)}
-	} else {
-		x.rec.Answer.Status = 500
 	}
+	status := x.rec.Answer.Status
 	switch {
 	case isUnknown(err) && x.intent != 0:
 		x.rec.Kind = audit.Unknown
 	case x.rec.Action == audit.Unauthenticated:
-	case x.calls == 0 && x.rec.Answer.Status < 500 || x.rec.Answer.Status == 501:
+	case x.went == 0 && (status < 500 || status == http.StatusNotImplemented) && (!x.failed || x.calls == 0):
 		x.rec.Action = audit.Refused
 	default:
 		x.rec.Action = audit.Failed
@@ -210,40 +251,107 @@ func (x *exchange) subject(resp *scim.Response) {
 	}
 }
 
-// attributes tells, per attribute: asked, sent, confirmed.
-func (x *exchange) attributes(err error) []audit.Attribute {
+// attributes tells, per attribute: asked, sent by one of the first requests of the plan, confirmed.
+func (x *exchange) attributes(went int) []audit.Attribute {
 	if len(x.trace) == 0 {
 		return nil
 	}
-	var held map[string]any
-	if x.confirmed != nil {
-		held = map[string]any{}
-		for w := range x.req.Type.Values(x.confirmed) {
-			held[w.Path] = w.Value
-		}
-	}
+	held := x.shown()
 	out := make([]audit.Attribute, 0, len(x.trace))
 	for _, t := range x.trace {
 		a := audit.Attribute{Path: audit.Clip(t.write.Path)}
 		if t.asked {
 			a.Asked = x.g.Redactor.Value(t.write.Path, t.write.Value)
 		}
-		if t.sent && x.sending {
+		if t.step > 0 && t.step <= went {
 			a.Sent = x.g.Redactor.Value(t.write.Path, t.value)
-			switch v, ok := held[t.write.Path]; {
-			case ok:
-				a.Confirmed = x.g.Redactor.Value(t.write.Path, v)
-			case err != nil:
-			case x.notReported:
-				a.Confirmed = audit.NotReported()
-			case held != nil:
-				a.Confirmed = audit.Absent()
-			}
+		}
+		switch {
+		case t.step == 0:
+		case held != nil:
+			a.Confirmed = x.confirmation(&t, held)
+		case x.notReported:
+			a.Confirmed = audit.NotReported()
 		}
 		out = append(out, a)
 	}
 	return out
 }
+
+// shown is what the upstream said it holds, value by value; nil when it said nothing.
+func (x *exchange) shown() []scim.Write {
+	if x.confirmed == nil {
+		return nil
+	}
+	return slices.AppendSeq(make([]scim.Write, 0, len(x.confirmed)), x.req.Type.Values(x.confirmed))
+}
+
+// confirmation is what the upstream holds of a value that it was sent; nil when nobody can tell.
+func (x *exchange) confirmation(t *trace, held []scim.Write) *audit.Value {
+	asked := &t.write
+	if target, ok := x.req.Type.Lookup(asked.Ref); ok && !readable(target) {
+		return audit.NotReported()
+	}
+	var here *scim.Write
+	for i := range held {
+		switch w := &held[i]; {
+		case !concerns(asked, w, t.value == nil):
+		case t.value == nil:
+			return x.g.Redactor.Value(w.Path, w.Value) // it was to go
+		case equal(w.Value, t.value):
+			return x.g.Redactor.Value(asked.Path, w.Value)
+		case here == nil && (asked.Picked || scim.Fold(w.Path) == scim.Fold(asked.Path)):
+			here = w
+		}
+	}
+	switch {
+	case asked.Picked && len(asked.Element) == 0:
+		return nil
+	case here == nil:
+		return audit.Absent()
+	}
+	return x.g.Redactor.Value(asked.Path, here.Value)
+}
+
+// concerns reports whether what the upstream holds may be what was asked to be stored, or to go with everything in
+// it. Elements of a multi-valued attribute are told apart by the filter that picks them, else by their type, and
+// those without a type not at all.
+func concerns(asked, has *scim.Write, goes bool) bool {
+	sameRef := asked.Ref == has.Ref || goes && asked.Ref.Sub == "" && asked.Ref == has.Ref.Parent()
+	switch {
+	case asked.Picked:
+		return sameRef && len(asked.Element) > 0 && contains(has.Element, asked.Element)
+	case asked.Element != nil && asked.Element["type"] == nil:
+		return sameRef
+	case goes:
+		return sameRef
+	default:
+		return sameRef && scim.Fold(asked.Path) == scim.Fold(has.Path)
+	}
+}
+
+// contains reports whether an element has the values of a filter's `eq` terms.
+func contains(element, terms map[string]any) bool {
+	for name, want := range terms {
+		a, aText := element[name].(string)
+		b, bText := want.(string)
+		if aText && bText && scim.Fold(a) == scim.Fold(b) {
+			continue
+		}
+		if !equal(element[name], want) {
+			return false
+		}
+	}
+	return true
+}
+
+// readable reports whether answers have an attribute without being asked for it (RFC 7643, Section 7).
+func readable(t scim.Target) bool {
+	a := t.Leaf()
+	return a.Mutability != "writeOnly" && a.Returned != "never" && a.Returned != "request"
+}
+
+func equal(a, b any) bool { return string(scim.AppendJSON(nil, a)) == string(scim.AppendJSON(nil, b)) }
 
 // action is what a request means to an administrator.
 func action(req *scim.Request) string {
@@ -289,8 +397,13 @@ func (x *exchange) log() {
 	if !log.Enabled(context.Background(), level) {
 		return
 	}
-	log.LogAttrs(context.Background(), level, "request",
+	attrs := []slog.Attr{
 		slog.String("request", x.rec.RequestID), slog.String("connection", x.rec.Connection), slog.String("action", x.rec.Action),
 		slog.String("op", x.rec.Op), slog.Int("status", x.rec.Answer.Status), slog.Int("calls", x.calls),
-		slog.Float64("ms", x.rec.Duration), slog.String("error", x.rec.Error))
+		slog.Float64("ms", x.rec.Duration),
+	}
+	if x.rec.Error != "" {
+		attrs = append(attrs, slog.String("error", x.rec.Error))
+	}
+	log.LogAttrs(context.Background(), level, "request", attrs...)
 }

@@ -3,7 +3,7 @@
 // [Gateway.Do] is the whole path of one connection, top to bottom; [Server] is the door in front of it: listener,
 // authentication, admission, and the admin listener. The order of one write is the promise of the product:
 //
-//	normalize -> validate -> policy -> identity -> plan          nothing has left yet
+//	normalize -> validate -> identity -> policy -> plan          nothing has left yet
 //	admission upstream (breaker, queue, pace)                    nothing has left yet
 //	intent, durable                                              or 503, and nothing leaves
 //	send                                                         no longer hangs on the client's connection
@@ -15,6 +15,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,7 +56,9 @@ type Gateway struct {
 	Config
 	transform *transform.Transform
 	policy    *policy.Policy
+	seal      cipher.AEAD // of payloads
 	locks     keyLock
+	scans     chan struct{} // places for scans
 	snapshots snapshots
 }
 
@@ -77,7 +80,11 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Deadline <= 0 {
 		cfg.Deadline = 30 * time.Second
 	}
-	return &Gateway{Config: cfg, transform: t, policy: p}, nil
+	seal, err := newSeal(cfg.Redactor)
+	if err != nil {
+		return nil, err
+	}
+	return &Gateway{Config: cfg, transform: t, policy: p, seal: seal, scans: make(chan struct{}, scansAtOnce)}, nil
 }
 
 // Types are the resource types at the gateway's face.
@@ -104,9 +111,13 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 		if p := recover(); p != nil {
 			g.Logger.Error("panic while answering", "request", req.Origin.RequestID, "stack", string(debug.Stack()))
 			resp, err = nil, fmt.Errorf("panic: %T", p) // its text may hold values
+			if x.intent != 0 {
+				err = fmt.Errorf("%w: %w", upstream.ErrUnknown, err)
+			}
 		}
 	}()
 	if req.Op == scim.OpDiscover {
+		x.rec.Action = audit.Discovered
 		return scim.Discover(req, req.Origin.Base, g.transform.Shown(), g.transform.Abilities())
 	}
 	req, notes, err := transform.Normalize(req)
@@ -126,9 +137,14 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 		}
 		defer unlock()
 	}
+	held, err := g.held(ctx, req.Type, req.ID)
+	if err != nil {
+		return nil, err
+	}
+	x.knows(held)
 	var current scim.Resource
 	if g.policy.NeedsCurrent(req) || g.comparesVersion(req) {
-		if current, err = g.current(ctx, x, req); err != nil {
+		if current, err = g.current(ctx, x, req, held); err != nil {
 			return nil, err
 		}
 		if err := checkVersion(req, current); err != nil {
@@ -140,10 +156,6 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 	if refusal := decision.Refusal(); refusal != nil {
 		return nil, refusal
 	}
-	held, err := g.held(ctx, req.Type, req.ID)
-	if err != nil {
-		return nil, err
-	}
 	known, err := g.known(ctx, req)
 	if err != nil {
 		return nil, err
@@ -153,9 +165,6 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 		return nil, err
 	}
 	x.planned(plan)
-	if g.Profile.ETag && len(plan.Requests) > 0 {
-		plan.Requests[0].Preconditions = req.Preconditions
-	}
 	switch req.Op {
 	case scim.OpGet:
 		return g.get(ctx, x, req, plan, held)
@@ -173,30 +182,32 @@ func (g *Gateway) serialises(req *scim.Request) bool {
 		g.Profile.Update.Mode != profile.UpdatePatch || g.comparesVersion(req) || g.policy.NeedsCurrent(req))
 }
 
-// comparesVersion reports whether the gateway has to check If-Match itself, for an upstream without versions.
-// Between its reading and its writing somebody behind the gateway's back may change the resource.
+// comparesVersion reports whether the gateway has to check If-Match itself. Between its reading and its writing
+// somebody behind the gateway's back may change the resource.
 func (g *Gateway) comparesVersion(req *scim.Request) bool {
-	return !g.Profile.ETag && req.Preconditions.IfMatch != "" && req.ID != "" && req.Op.Writes() && g.transform.Has(req.Type)
+	return !g.versioned(req.Type) && req.Preconditions.IfMatch != "" && req.ID != "" && req.Op.Writes() && g.transform.Has(req.Type)
+}
+
+// versioned reports whether the upstream's versions are those of the resources that clients see. They are not
+// where the gateway holds a part of them, which changes without the upstream.
+func (g *Gateway) versioned(rt *scim.ResourceType) bool {
+	return g.Profile.ETag && !g.transform.Holds(rt)
 }
 
 // begin starts the record of a request.
 func (g *Gateway) begin(req *scim.Request) *exchange {
-	now := time.Now()
-	return &exchange{
-		g: g, started: now,
+	x := &exchange{
+		g: g, started: time.Now(),
 		rec: audit.Record{
 			Kind: audit.Outcome, RequestID: req.Origin.RequestID, Connection: g.Name, Credential: req.Origin.Credential,
-			Source: req.Origin.Source, Op: string(req.Op), ResourceType: typeName(req.Type), Subject: audit.Subject{ID: req.ID},
+			Source: req.Origin.Source, Op: string(req.Op),
 		},
 		req: req,
 	}
-}
-
-func typeName(rt *scim.ResourceType) string {
-	if rt == nil {
-		return ""
+	if req.Type != nil {
+		x.rec.ResourceType, x.rec.Subject.ID = req.Type.Name, audit.Clip(req.ID)
 	}
-	return rt.Name
+	return x
 }
 
 // end stores the outcome and tells logs and metrics. An answer whose record cannot be stored does not leave,

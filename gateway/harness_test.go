@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -14,12 +15,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"scimgate/config/profile"
 	"scimgate/config/secret"
 	"scimgate/conformance/simulator"
 	"scimgate/gateway/audit"
 	"scimgate/gateway/store"
 	"scimgate/gateway/upstream"
+	"scimgate/transform/scim"
 )
 
 const (
@@ -29,14 +33,19 @@ const (
 
 // harness is a whole gateway over loopback: door, Gateway, store, upstream client, simulator.
 type harness struct {
-	t       *testing.T
-	url     string
-	sim     *simulator.Simulator
-	store   *store.Store
-	gateway *Gateway
-	logs    *lockedBuffer
-	client  *http.Client
+	t        *testing.T
+	url      string
+	sim      *simulator.Simulator
+	store    *store.Store
+	database string
+	gateway  *Gateway
+	metrics  *Metrics
+	logs     *lockedBuffer
+	logger   *slog.Logger
+	client   *http.Client
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type option func(*simulator.Config, *upstream.Config, *DoorConfig)
 
@@ -57,7 +66,8 @@ func newHarness(t *testing.T, p *profile.Profile, options ...option) *harness {
 	t.Cleanup(sim.Close)
 	logs := &lockedBuffer{}
 	logger := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "trail.db"), Logger: logger})
+	database := filepath.Join(t.TempDir(), "trail.db")
+	st, err := store.Open(t.Context(), store.Config{Path: database, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +94,56 @@ func newHarness(t *testing.T, p *profile.Profile, options ...option) *harness {
 	}}
 	front := httptest.NewServer(NewDoor(doorConfig))
 	t.Cleanup(front.Close)
-	return &harness{t: t, url: front.URL + "/scim/v2", sim: sim, store: st, gateway: g, logs: logs, client: front.Client()}
+	return &harness{
+		t: t, url: front.URL + "/scim/v2", sim: sim, store: st, database: database, gateway: g, metrics: metrics,
+		logs: logs, logger: logger, client: front.Client(),
+	}
 }
+
+// another is a second connection to the same upstream, over the same store, with a door of its own.
+func (p *harness) another(change func(*Config)) *harness {
+	p.t.Helper()
+	cfg := p.gateway.Config
+	cfg.Name = "another"
+	if change != nil {
+		change(&cfg)
+	}
+	g, err := New(cfg)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	front := httptest.NewServer(NewDoor(DoorConfig{Logger: p.logger, Connections: []DoorConnection{
+		{Path: "/scim/v2", Gateway: g, Tokens: []Token{{Name: "entra", SHA256: sha256.Sum256([]byte(testToken))}}},
+	}}))
+	p.t.Cleanup(front.Close)
+	q := *p
+	q.url, q.gateway, q.client, q.store = front.URL+"/scim/v2", g, front.Client(), cfg.Store
+	return &q
+}
+
+// tailored is a built-in profile with the overrides of a configuration, and with another update mode if mode is
+// not "".
+func tailored(t *testing.T, name, overrides string, mode profile.UpdateMode) *profile.Profile {
+	t.Helper()
+	p := builtin(t, name)
+	if overrides != "" {
+		var problems profile.Problems
+		v, _ := profile.Read("c.yaml", []byte(overrides), &problems)
+		p = p.Override(v)
+		if err := problems.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if mode != "" {
+		p.Update.Mode = mode
+	}
+	return p
+}
+
+const (
+	aliased  = "User: {attributes: [{path: userName, onViolation: alias}]}"
+	keepsAll = "User: {unlisted: keep}"
+)
 
 func builtin(t *testing.T, name string) *profile.Profile {
 	t.Helper()
@@ -207,4 +265,64 @@ func (p *harness) calls(f func()) int {
 	before := len(p.sim.Ledger())
 	f()
 	return len(p.sim.Ledger()) - before
+}
+
+// upConfig is the upstream client's configuration.
+type upConfig = upstream.Config
+
+// waitFor asks again until it is so, for 10 s at most.
+func waitFor(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// request is a request of the gateway's own type, as the door would make it.
+func (p *harness) request(op scim.Op, id, body string) *scim.Request {
+	p.t.Helper()
+	target := p.url + "/Users"
+	if id != "" {
+		target += "/" + id
+	}
+	method := map[scim.Op]string{scim.OpCreate: "POST", scim.OpReplace: "PUT", scim.OpPatch: "PATCH", scim.OpDelete: "DELETE"}[op]
+	hr, err := http.NewRequestWithContext(p.t.Context(), cmp.Or(method, "GET"), target, strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req, err := scim.ReadRequest(hr, strings.TrimPrefix(target, p.url), p.gateway.Types(), scim.MaxBody)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Origin = scim.Origin{Connection: "test", Credential: "entra", Source: "192.0.2.1", RequestID: "request-of-a-test", Base: p.url}
+	return req
+}
+
+// roundTripper is a function between the upstream client and the upstream.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// through is another connection whose way to the upstream leads through f.
+func (p *harness) through(f func(*http.Request, http.RoundTripper) (*http.Response, error)) *harness {
+	p.t.Helper()
+	transport := &http.Transport{}
+	up, err := upstream.New(upstream.Config{
+		BaseURL: p.gateway.UpstreamName, Profile: p.gateway.Profile, Token: secret.Literal(upstreamToken), Timeout: time.Second,
+		Deadline: 3 * time.Second, QueueWait: 3 * time.Second, Observe: p.metrics.Attempt("another"),
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) { return f(r, transport) }),
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { up.Close(); transport.CloseIdleConnections() })
+	return p.another(func(cfg *Config) { cfg.Upstream = up })
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -36,7 +37,6 @@ type DoorConnection struct {
 type door struct {
 	cfg       DoorConfig
 	admission *admission
-	strangers *sampler
 }
 
 // unauthenticatedPerSecond bounds the records of requests without a valid token.
@@ -44,7 +44,9 @@ const unauthenticatedPerSecond = 10
 
 // NewDoor makes the handler of the SCIM listener. In this order: authentication, before anything of the body is
 // read; admission; reading; Gateway.Do; the answer. Every answer is SCIM, also those of the router.
-func NewDoor(cfg DoorConfig) http.Handler {
+func NewDoor(cfg DoorConfig) http.Handler { return squeeze(newRouter(cfg)) }
+
+func newRouter(cfg DoorConfig) *gin.Engine {
 	if cfg.Body <= 0 {
 		cfg.Body = scim.MaxBody
 	}
@@ -54,12 +56,12 @@ func NewDoor(cfg DoorConfig) http.Handler {
 	if cfg.Wait <= 0 {
 		cfg.Wait = 10 * time.Second
 	}
-	d := &door{cfg: cfg, admission: newAdmission(cfg.Concurrent, cfg.Wait), strangers: &sampler{perSecond: unauthenticatedPerSecond}}
+	d := &door{cfg: cfg, admission: newAdmission(cfg.Concurrent, cfg.Wait)}
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
 	r.UseRawPath, r.UnescapePathValues = true, false
-	r.ContextWithFallback = true
+	r.HandleMethodNotAllowed = true
 	if err := r.SetTrustedProxies(nil); err != nil {
 		panic(err) // cannot be: nil is what the documentation asks for
 	}
@@ -67,8 +69,10 @@ func NewDoor(cfg DoorConfig) http.Handler {
 	r.NoRoute(func(c *gin.Context) {
 		scim.WriteError(c.Writer, scim.Errorf(http.StatusNotFound, "", "there is nothing here: the SCIM base path is another"), requestID(c))
 	})
+	handlers := map[string]gin.HandlerFunc{}
 	for _, conn := range cfg.Connections {
 		handle := d.handler(conn)
+		handlers[conn.Path] = handle
 		for _, method := range []string{
 			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
 			http.MethodConnect, http.MethodTrace,
@@ -77,30 +81,36 @@ func NewDoor(cfg DoorConfig) http.Handler {
 			r.Handle(method, conn.Path+"/*rest", handle)
 		}
 	}
-	return squeeze(r)
+	// A method that nobody has heard of meets the same door as all others.
+	r.NoMethod(func(c *gin.Context) {
+		c.Writer.Header().Del("Allow") // the router's list, which is not the endpoint's
+		for path, handle := range handlers {
+			if strings.HasPrefix(c.Request.URL.EscapedPath()+"/", path+"/") {
+				handle(c)
+				return
+			}
+		}
+	})
+	return r
 }
 
 // squeeze takes double slashes out of the path before it is routed: Tenant URLs end in a slash now and then. A
 // slash that is escaped inside a segment stays what it is.
 func squeeze(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "//") {
+		if path := r.URL.EscapedPath(); strings.Contains(path, "//") {
+			for strings.Contains(path, "//") {
+				path = strings.ReplaceAll(path, "//", "/")
+			}
 			u := *r.URL
-			u.Path = single(u.Path)
-			u.RawPath = single(u.RawPath)
+			u.RawPath = path
+			u.Path, _ = url.PathUnescape(path) // it was made by escaping
 			r2 := *r
 			r2.URL = &u
 			r = &r2
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func single(path string) string {
-	for strings.Contains(path, "//") {
-		path = strings.ReplaceAll(path, "//", "/")
-	}
-	return path
 }
 
 const requestIDKey = "request id"
@@ -138,9 +148,10 @@ func (d *door) recover(c *gin.Context) {
 
 func (d *door) handler(conn DoorConnection) gin.HandlerFunc {
 	g := conn.Gateway
+	strangers := &sampler{perSecond: unauthenticatedPerSecond}
 	return func(c *gin.Context) {
 		origin := scim.Origin{Connection: g.Name, Source: c.RemoteIP(), RequestID: requestID(c), Base: d.base(c.Request, conn.Path)}
-		resp, req, err := d.serve(c, conn, origin)
+		resp, req, err := d.serve(c, conn, strangers, origin)
 		if err != nil {
 			if e, ok := errors.AsType[*scim.Error](err); ok && e.Status == http.StatusRequestEntityTooLarge {
 				c.Header("Connection", "close")
@@ -152,20 +163,19 @@ func (d *door) handler(conn DoorConnection) gin.HandlerFunc {
 	}
 }
 
-func (d *door) serve(c *gin.Context, conn DoorConnection, origin scim.Origin) (*scim.Response, *scim.Request, error) {
+func (d *door) serve(c *gin.Context, conn DoorConnection, strangers *sampler, origin scim.Origin) (*scim.Response, *scim.Request, error) {
 	g, r := conn.Gateway, c.Request
 	credential, ok := authenticate(r.Header, conn.Tokens, time.Now())
 	if !ok {
-		return nil, nil, d.unauthenticated(c, g, origin)
+		return nil, nil, unauthenticated(c, g, strangers, origin)
 	}
 	origin.Credential = credential
 	leave, err := d.admission.enter(r.Context())
 	if err != nil {
-		return nil, nil, g.Refuse(r.Context(), origin, r.Method, audit.Refused, err)
+		return nil, nil, g.Refuse(r.Context(), origin, methodLabel(r.Method), audit.Refused, err)
 	}
 	defer leave()
-	path := strings.TrimPrefix(r.URL.EscapedPath(), conn.Path)
-	req, err := scim.ReadRequest(r, path, g.Types(), d.cfg.Body)
+	req, err := d.read(r, conn)
 	if err != nil {
 		return nil, nil, g.Refuse(r.Context(), origin, methodLabel(r.Method), audit.Refused, err)
 	}
@@ -174,19 +184,32 @@ func (d *door) serve(c *gin.Context, conn DoorConnection, origin scim.Origin) (*
 	return resp, req, err
 }
 
-// unauthenticated refuses a request without a valid token. A flood of them is recorded in part, with a count.
-func (d *door) unauthenticated(c *gin.Context, g *Gateway, origin scim.Origin) error {
+// read reads a request. A panic in it is an error like others, so that the trail has it.
+func (d *door) read(r *http.Request, conn DoorConnection) (req *scim.Request, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.cfg.Logger.Error("panic while reading a request", "stack", string(debug.Stack()))
+			req, err = nil, fmt.Errorf("panic: %T", p)
+		}
+	}()
+	return scim.ReadRequest(r, strings.TrimPrefix(r.URL.EscapedPath(), conn.Path), conn.Gateway.Types(), d.cfg.Body)
+}
+
+// unauthenticated refuses a request without a valid token. A flood of them is recorded in part, with a count. The
+// answer does not depend on the trail: without a token there is nothing else to say.
+func unauthenticated(c *gin.Context, g *Gateway, strangers *sampler, origin scim.Origin) error {
 	g.Metrics.refused.WithLabelValues(g.Name).Inc()
 	c.Header("Connection", "close") // the body was not read
 	refusal := scim.Errorf(http.StatusUnauthorized, "", "a valid Secret Token is required: Authorization: Bearer TOKEN")
-	missed, ok := d.strangers.take(time.Now())
+	missed, ok := strangers.take(time.Now())
 	if !ok {
 		return refusal
 	}
 	if missed > 0 {
 		refusal.Err = fmt.Errorf("%d requests without a valid token before this one were not recorded one by one", missed)
 	}
-	return g.Refuse(c.Request.Context(), origin, methodLabel(c.Request.Method), audit.Unauthenticated, refusal)
+	_ = g.Refuse(c.Request.Context(), origin, methodLabel(c.Request.Method), audit.Unauthenticated, refusal)
+	return refusal
 }
 
 // methodLabel bounds what a client can write into the trail.

@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -18,6 +17,7 @@ func (g *Gateway) ask(ctx context.Context, x *exchange, req *scim.Request) (*sci
 	resp, err := g.Upstream.Do(ctx, req)
 	x.called(resp)
 	if err != nil {
+		x.failed = true
 		return nil, err
 	}
 	return resp, nil
@@ -25,6 +25,9 @@ func (g *Gateway) ask(ctx context.Context, x *exchange, req *scim.Request) (*sci
 
 // get answers GET of one resource.
 func (g *Gateway) get(ctx context.Context, x *exchange, req *scim.Request, plan *transform.Plan, held *transform.Held) (*scim.Response, error) {
+	if g.versioned(req.Type) {
+		plan.Requests[0].Preconditions.IfNoneMatch = req.Preconditions.IfNoneMatch
+	}
 	resp, err := g.ask(ctx, x, plan.Requests[0])
 	if err != nil {
 		return nil, err
@@ -33,7 +36,7 @@ func (g *Gateway) get(ctx context.Context, x *exchange, req *scim.Request, plan 
 		return &scim.Response{Status: http.StatusNotModified, Version: resp.Version}, nil
 	}
 	r, version := g.finish(x, req, resp, held)
-	if !g.Profile.ETag && req.Preconditions.IfNoneMatch != "" && matchesVersion(req.Preconditions.IfNoneMatch, version) {
+	if !g.versioned(req.Type) && req.Preconditions.IfNoneMatch != "" && matchesVersion(req.Preconditions.IfNoneMatch, version) {
 		return &scim.Response{Status: http.StatusNotModified, Version: version}, nil
 	}
 	return &scim.Response{Status: http.StatusOK, Resource: transform.Project(req.Type, r, req.Query), Version: version}, nil
@@ -42,12 +45,13 @@ func (g *Gateway) get(ctx context.Context, x *exchange, req *scim.Request, plan 
 // finish makes what the client shall see of an answered resource.
 func (g *Gateway) finish(x *exchange, req *scim.Request, resp *scim.Response, held *transform.Held) (scim.Resource, string) {
 	r := resp.Resource
-	if g.Profile.ETag && resp.Version != "" {
-		meta, _ := r["meta"].(map[string]any)
-		if meta == nil {
-			meta = map[string]any{}
-			r["meta"] = meta
-		}
+	meta, _ := r["meta"].(map[string]any)
+	switch {
+	case !g.versioned(req.Type):
+		delete(meta, "version") // Finish makes one of all that the client sees
+	case resp.Version != "" && meta == nil:
+		r["meta"] = map[string]any{"version": resp.Version}
+	case resp.Version != "":
 		meta["version"] = resp.Version
 	}
 	r, drift := g.transform.Finish(req.Type, r, held, req.Origin.Base)
@@ -58,11 +62,7 @@ func (g *Gateway) finish(x *exchange, req *scim.Request, resp *scim.Response, he
 }
 
 // current reads a resource as the client sees it.
-func (g *Gateway) current(ctx context.Context, x *exchange, req *scim.Request) (scim.Resource, error) {
-	held, err := g.held(ctx, req.Type, req.ID)
-	if err != nil {
-		return nil, err
-	}
+func (g *Gateway) current(ctx context.Context, x *exchange, req *scim.Request, held *transform.Held) (scim.Resource, error) {
 	resp, err := g.ask(ctx, x, g.transform.Get(req.Type, req.ID, req.Origin))
 	if err != nil {
 		return nil, err
@@ -98,11 +98,7 @@ func (g *Gateway) query(ctx context.Context, x *exchange, req *scim.Request, pla
 	case transform.Candidate:
 		return g.candidates(ctx, x, req, plan)
 	case transform.Scan:
-		all, err := g.scan(ctx, x, req, plan)
-		if err != nil {
-			return nil, err
-		}
-		return page(req, all), nil
+		return g.scan(ctx, x, req, plan)
 	}
 	resp, err := g.ask(ctx, x, plan.Requests[0])
 	if err != nil {
@@ -154,7 +150,7 @@ func (g *Gateway) candidates(ctx context.Context, x *exchange, req *scim.Request
 		get := *plan.Requests[0]
 		get.Op, get.ID = scim.OpGet, id
 		resp, err := g.ask(ctx, x, &get)
-		if e, ok := errors.AsType[*scim.Error](err); ok && e.Status == http.StatusNotFound {
+		if isNotFound(err) {
 			continue // deleted behind the gateway's back
 		}
 		if err != nil {
@@ -178,11 +174,11 @@ func (g *Gateway) candidates(ctx context.Context, x *exchange, req *scim.Request
 func page(req *scim.Request, all []scim.Resource) *scim.Response {
 	q := req.Query
 	from := min(q.StartIndex-1, len(all))
-	to := len(all)
+	size := mostListed
 	if q.Count != nil {
-		to = min(from+*q.Count, to)
+		size = min(*q.Count, size)
 	}
-	to = min(to, from+mostListed)
+	to := min(from+size, len(all))
 	out := &scim.Response{Status: http.StatusOK, List: []scim.Resource{}, TotalResults: len(all), StartIndex: q.StartIndex}
 	for _, r := range all[from:to] {
 		out.List = append(out.List, transform.Project(req.Type, r, q))

@@ -1,11 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"scimgate/gateway/audit"
@@ -17,7 +16,8 @@ import (
 // reconcileEvery is the pause between two rounds of asking the upstream what became of unknown writes.
 const reconcileEvery = 5 * time.Second
 
-// reconcileAfter is the age at which a write can no longer be on its way to the upstream: longer than an attempt.
+// reconcileAfter is how long an unknown write is left alone, from when it is first seen: until then it may still be
+// on its way through the upstream. It is also the pause before the next try.
 const reconcileAfter = 15 * time.Second
 
 // Reconcile asks the upstream, until ctx ends, what became of the writes that were closed as unknown: those of a
@@ -25,8 +25,10 @@ const reconcileAfter = 15 * time.Second
 func (g *Gateway) Reconcile(ctx context.Context) {
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
+	due := map[int64]time.Time{}
 	for {
-		if err := g.reconcileRound(ctx); err != nil && ctx.Err() == nil {
+		var err error
+		if due, err = g.reconcileDue(ctx, due); err != nil && ctx.Err() == nil {
 			g.Logger.Warn("unknown writes cannot be reconciled yet", "connection", g.Name, "error", explain(err))
 		}
 		select {
@@ -37,69 +39,123 @@ func (g *Gateway) Reconcile(ctx context.Context) {
 	}
 }
 
-func (g *Gateway) reconcileRound(ctx context.Context) error {
+// reconcileDue reconciles what is due, and returns when what is left will be. One that cannot be reconciled does not
+// keep the others waiting.
+func (g *Gateway) reconcileDue(ctx context.Context, due map[int64]time.Time) (map[int64]time.Time, error) {
 	open, err := g.Store.Unreconciled(ctx)
 	if err != nil {
-		return err
+		return due, err
 	}
+	left := map[int64]time.Time{}
 	for _, o := range open {
-		if o.Connection != g.Name || time.Since(o.Time) < reconcileAfter {
+		if o.Connection != g.Name {
 			continue
 		}
-		if err := g.reconcile(ctx, o); err != nil {
-			return err
+		at, seen := due[o.Intent]
+		if !seen {
+			at = time.Now().Add(reconcileAfter)
 		}
+		if !time.Now().Before(at) {
+			failed := g.reconcile(ctx, o)
+			if failed == nil {
+				continue
+			}
+			err, at = cmp.Or(err, failed), time.Now().Add(reconcileAfter)
+		}
+		left[o.Intent] = at
 	}
-	return nil
+	return left, err
 }
 
 // found is what the upstream shows of an unknown write.
 type found struct {
 	action   string
 	reason   string
+	done     bool
 	resource scim.Resource
-	changes  []identity.Change
 }
 
+// reconcile finds out about one write and records it.
 func (g *Gateway) reconcile(ctx context.Context, o store.OpenIntent) error {
 	x := g.begin(&scim.Request{Origin: scim.Origin{RequestID: o.RequestID}})
-	req, entry, err := g.restore(o)
+	x.rec.ResourceType, x.rec.Op, x.rec.Subject.ID = o.ResourceType, o.Op, audit.Clip(o.ID)
+	req, p, err := g.restore(o)
 	if err != nil {
-		g.Logger.Error("the intent cannot be read", "intent", o.Intent, "error", err)
+		g.Logger.Error("an intent cannot be read", "intent", o.Intent, "error", err)
 		x.rec.Error = audit.Clip(err.Error())
 		return g.reconciled(ctx, x, o, found{action: audit.Failed, reason: "what was to be written cannot be read any more: look at the upstream"})
 	}
-	req.Origin.RequestID = o.RequestID
-	var f found
-	if req.Op == scim.OpCreate {
-		f, err = g.findCreated(ctx, x, req, entry, o)
-	} else {
-		f, err = g.findChanged(ctx, x, req)
-	}
+	x.req = req
+	f, unlock, err := g.find(ctx, x, req, p, o)
+	defer unlock()
 	if err != nil {
 		return err
 	}
-	x.req = req
-	x.rec.ResourceType, x.rec.Op = o.ResourceType, o.Op
-	x.rec.Subject = audit.Subject{ID: req.ID, UserName: audit.Clip(req.Resource.UserName())}
-	if entry != nil {
-		x.rec.Subject.UserName, x.rec.Subject.ExternalID = audit.Clip(entry.UserName), audit.Clip(entry.ExternalID)
+	if err := g.catchUp(ctx, x, req, p, o, f); err != nil {
+		return err
+	}
+	x.rec.Subject.UserName = audit.Clip(req.Resource.UserName())
+	if p.Held != nil {
+		x.rec.Subject.UserName, x.rec.Subject.ExternalID = audit.Clip(p.Held.UserName), audit.Clip(p.Held.ExternalID)
 	}
 	if f.resource != nil {
 		x.rec.Subject.ID = f.resource.ID()
-		if x.rec.Subject.UserName == "" {
-			x.rec.Subject.UserName = audit.Clip(f.resource.UserName())
-		}
+		x.rec.Subject.UserName = cmp.Or(x.rec.Subject.UserName, audit.Clip(f.resource.UserName()))
 	}
-	x.sending = true
 	for w := range req.Writes() {
 		if len(x.trace) < mostAttributes {
-			x.trace = append(x.trace, trace{write: w, sent: true, value: w.Value})
+			x.trace = append(x.trace, trace{write: w, step: 1, value: w.Value})
 		}
 	}
-	x.confirms(f.resource)
-	x.rec.Attributes = x.attributes(nil)
+	if f.resource != nil {
+		x.confirms(f.resource)
+	}
+	x.rec.Attributes = x.attributes(1)
 	return g.reconciled(ctx, x, o, f)
+}
+
+// find asks the upstream, under the lock of the resource, which unlock opens.
+func (g *Gateway) find(ctx context.Context, x *exchange, req *scim.Request, p *payload, o store.OpenIntent) (f found, unlock func(), err error) {
+	unlock = func() {}
+	id := req.ID
+	if req.Op == scim.OpCreate {
+		if f, err = g.findCreated(ctx, x, req, o); err != nil || !f.done {
+			return f, unlock, err
+		}
+		id = f.resource.ID()
+	}
+	open, err := g.locks.lock(ctx, req.Type.Name+"/"+id)
+	if err != nil {
+		return f, unlock, err
+	}
+	if req.Op != scim.OpCreate {
+		f, err = g.findChanged(ctx, x, req, p)
+	}
+	return f, open, err
+}
+
+// catchUp makes the identity map what it would have become with the answer, unless a later request has changed it.
+func (g *Gateway) catchUp(ctx context.Context, x *exchange, req *scim.Request, p *payload, o store.OpenIntent, f found) error {
+	switch {
+	case !f.done:
+		return nil
+	case req.Op == scim.OpDelete:
+		g.forget(x, req)
+		return nil
+	case p.Held == nil:
+		return nil
+	}
+	p.Held.ID = f.resource.ID()
+	has, ok, err := g.Store.ByID(ctx, p.Held.Key())
+	if err != nil {
+		return fmt.Errorf("look up the identity: %w", err)
+	}
+	if ok && has.Updated.After(o.Time) {
+		x.remark("reconcile", "what the gateway holds was changed since, and stays")
+		return nil
+	}
+	x.changes = append(x.changes, identity.Change{Put: p.Held})
+	return nil
 }
 
 func (g *Gateway) reconciled(ctx context.Context, x *exchange, o store.OpenIntent, f found) error {
@@ -109,54 +165,16 @@ func (g *Gateway) reconciled(ctx context.Context, x *exchange, o store.OpenInten
 	x.rec.Duration = audit.Milliseconds(time.Since(x.started))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.IntentWait)
 	defer cancel()
-	if _, err := g.Store.Reconciled(ctx, &x.rec, f.changes...); err != nil {
+	if _, err := g.Store.Reconciled(ctx, &x.rec, x.changes...); err != nil && !errors.Is(err, store.ErrNotOpen) {
 		return fmt.Errorf("record what was found: %w", err)
 	}
 	g.Logger.Info("an unknown write was reconciled", "connection", g.Name, "request", o.RequestID, "op", o.Op, "found", f.reason)
 	return nil
 }
 
-// restore makes the upstream request again from what was written down with the intent.
-func (g *Gateway) restore(o store.OpenIntent) (*scim.Request, *identity.Entry, error) {
-	var p payload
-	if err := json.Unmarshal(o.Payload, &p); err != nil {
-		return nil, nil, fmt.Errorf("read the intent: %w", err)
-	}
-	req := &scim.Request{Op: p.Op, ID: o.ID, Query: scim.Query{StartIndex: 1}}
-	for _, rt := range g.Types() {
-		if rt.Name == o.ResourceType {
-			req.Type = rt
-		}
-	}
-	if req.Type == nil {
-		return nil, nil, fmt.Errorf("read the intent: there is no resource type %q", o.ResourceType)
-	}
-	if p.Resource != nil {
-		// encoding/json made float64 of numbers; the strict reader keeps them as they are.
-		var err error
-		if req.Resource, err = scim.DecodeObject(scim.AppendJSON(nil, p.Resource)); err != nil {
-			return nil, nil, fmt.Errorf("read the intent: %w", err)
-		}
-	}
-	for _, op := range p.Operations {
-		path, target, err := req.Type.CompilePath(op.Path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the intent: %w", err)
-		}
-		req.Operations = append(req.Operations, scim.PatchOp{Op: op.Op, Path: path, Target: target, Value: op.Value})
-	}
-	var entry *identity.Entry
-	if len(p.Held) > 0 {
-		if err := json.Unmarshal(p.Held, &entry); err != nil {
-			return nil, nil, fmt.Errorf("read the intent: %w", err)
-		}
-	}
-	return req, entry, nil
-}
-
 // findCreated looks for the user of a create by its userName. One that is older than the intent is somebody
 // else's: it is reported and left alone.
-func (g *Gateway) findCreated(ctx context.Context, x *exchange, req *scim.Request, entry *identity.Entry, o store.OpenIntent) (found, error) {
+func (g *Gateway) findCreated(ctx context.Context, x *exchange, req *scim.Request, o store.OpenIntent) (found, error) {
 	name := "userName"
 	if req.Type.Name == "Group" {
 		name = "displayName"
@@ -180,52 +198,85 @@ func (g *Gateway) findCreated(ctx context.Context, x *exchange, req *scim.Reques
 		return found{action: audit.Failed, reason: fmt.Sprintf("the upstream has %d resources of that %s: look at the upstream", len(resp.List), name)}, nil
 	}
 	r := resp.List[0]
-	created, err := time.Parse(time.RFC3339Nano, r.Meta("created"))
-	if err == nil && created.Before(o.Time.Truncate(time.Second)) {
-		return found{action: audit.Failed, reason: "not created: who has that " + name + " was there before", resource: r}, nil
+	if !isOurs(req, r, o.Time) {
+		return found{action: audit.Failed, reason: "not created: who has that " + name + " was there before, or is somebody else", resource: r}, nil
 	}
-	f := found{action: audit.Created, reason: "created: the upstream has it since the intent", resource: r}
-	if entry != nil {
-		entry.ID = r.ID()
-		f.changes = append(f.changes, identity.Change{Put: entry})
+	return found{action: audit.Created, reason: "created: the upstream has it since the intent", done: true, resource: r}, nil
+}
+
+// isOurs reports whether a resource was made by a create that was sent at a time or after it. Where meta.created
+// cannot tell, all that was sent must be there.
+func isOurs(req *scim.Request, r scim.Resource, sent time.Time) bool {
+	if a, b := req.Resource.ExternalID(), r.ExternalID(); a != "" && b != "" && a != b {
+		return false
+	}
+	text := r.Meta("created")
+	if text == "" {
+		return holdsAll(req.Type, r, req.Resource)
+	}
+	created, err := time.Parse(time.RFC3339Nano, text)
+	switch {
+	case err != nil:
+		return false
+	case created.Nanosecond() == 0:
+		return !created.Before(sent.Truncate(time.Second)) && holdsAll(req.Type, r, req.Resource)
+	default:
+		return !created.Before(sent.Truncate(time.Millisecond))
+	}
+}
+
+// findChanged looks at what a change or a delete left.
+func (g *Gateway) findChanged(ctx context.Context, x *exchange, req *scim.Request, p *payload) (found, error) {
+	resp, err := g.ask(ctx, x, g.transform.Get(req.Type, req.ID, req.Origin))
+	switch {
+	case isNotFound(err) && req.Op == scim.OpDelete:
+		return found{action: audit.Deleted, reason: "deleted", done: true}, nil
+	case isNotFound(err):
+		return found{action: audit.Failed, reason: "the resource is gone"}, nil
+	case err != nil:
+		return found{}, err
+	}
+	f := found{action: audit.Failed, reason: "not applied, or not all of it", resource: resp.Resource}
+	switch req.Op {
+	case scim.OpDelete:
+		f.reason = "not deleted: the resource is still there"
+		return f, nil
+	case scim.OpPatch:
+		_, changed, err := req.Type.ApplyPatch(resp.Resource, req.Operations)
+		f.done = err == nil && !changed
+		if p.Hidden && len(req.Operations) == 0 {
+			f.done, f.reason = false, "nobody can tell: a password is never shown"
+		}
+	case scim.OpReplace:
+		// A PUT removes what it does not name (RFC 7644, Section 3.5.1).
+		f.done = holdsAll(req.Type, resp.Resource, req.Resource) && holdsAll(req.Type, req.Resource, resp.Resource)
+	}
+	if f.done {
+		f.action, f.reason = action(req), "applied: the resource holds all of it"
+		if p.Hidden {
+			f.reason += ", but for a password, which is never shown"
+		}
 	}
 	return f, nil
 }
 
-// findChanged looks at what a change or a delete left.
-func (g *Gateway) findChanged(ctx context.Context, x *exchange, req *scim.Request) (found, error) {
-	resp, err := g.ask(ctx, x, g.transform.Get(req.Type, req.ID, req.Origin))
-	if e, ok := errors.AsType[*scim.Error](err); ok && e.Status == http.StatusNotFound {
-		if req.Op != scim.OpDelete {
-			return found{action: audit.Failed, reason: "the resource is gone"}, nil
-		}
-		key := g.key(req.Type, req.ID)
-		return found{action: audit.Deleted, reason: "deleted", changes: []identity.Change{{Delete: &key}}}, nil
+// holdsAll reports whether a resource has every value of another that clients may set and read.
+func holdsAll(rt *scim.ResourceType, r, values scim.Resource) bool {
+	has := map[string]any{}
+	for w := range rt.Values(r) {
+		has[scim.Fold(w.Path)] = w.Value
 	}
-	if err != nil {
-		return found{}, err
-	}
-	f := found{action: action(req), resource: resp.Resource.Clone()}
-	switch req.Op {
-	case scim.OpDelete:
-		f.action, f.reason = audit.Failed, "not deleted: the resource is still there"
-	case scim.OpPatch:
-		if _, changed, err := req.Type.ApplyPatch(resp.Resource, req.Operations); err == nil && !changed {
-			f.reason = "applied: the resource holds all of it"
-		} else {
-			f.action, f.reason = audit.Failed, "not applied, or not all of it"
+	for w := range rt.Values(rt.Settable(values)) {
+		t, ok := rt.Lookup(w.Ref)
+		if !ok || !readable(t) {
+			continue
 		}
-	case scim.OpReplace:
-		f.reason = "applied: the resource holds all of it"
-		has := map[string]any{}
-		for w := range req.Type.Values(resp.Resource) {
-			has[w.Path] = w.Value
-		}
-		for w := range req.Writes() {
-			if w.Path != "password" && string(scim.AppendJSON(nil, has[w.Path])) != string(scim.AppendJSON(nil, w.Value)) {
-				f.action, f.reason = audit.Failed, "not applied, or not all of it"
-			}
+		v := has[scim.Fold(w.Path)]
+		a, aText := v.(string)
+		b, bText := w.Value.(string)
+		if !equal(v, w.Value) && !(aText && bText && !t.Leaf().CaseExact && scim.Fold(a) == scim.Fold(b)) {
+			return false
 		}
 	}
-	return f, nil
+	return true
 }

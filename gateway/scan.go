@@ -18,21 +18,30 @@ const (
 	scanBytes     = 32 << 20
 	scanTime      = 60 * time.Second
 	scanRestarts  = 3 // when resources come or go while the pages are read
+	scansAtOnce   = 4 // of one connection, for their memory; look-ups of one resource are not counted
 )
 
-// scan gives every resource that matches, sorted, as the client sees them. The pages of one query are cut from one
-// snapshot: the first page makes it, the others use it while it is fresh, so that they are stable and the upstream
-// is read once. A scan never ends early: what exceeds its bounds is refused with tooMany.
-func (g *Gateway) scan(ctx context.Context, x *exchange, req *scim.Request, plan *transform.Plan) ([]scim.Resource, error) {
+// scan answers a page of a query from every resource that matches, sorted, as the client sees them. The pages of
+// one query are cut from one snapshot: the first page makes it, the others use it while it is fresh, so that they
+// are stable and the upstream is read once. A scan never ends early: what exceeds its bounds is refused with tooMany.
+func (g *Gateway) scan(ctx context.Context, x *exchange, req *scim.Request, plan *transform.Plan) (*scim.Response, error) {
 	key := snapshotKey(req)
 	if req.Query.StartIndex > 1 {
 		if list, ok := g.snapshots.get(key); ok {
 			x.remark("snapshot", "cut from the snapshot that the first page made")
-			return list, nil
+			return page(req, list), nil
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, scanTime)
 	defer cancel()
+	if !transform.Equalities(plan.Pushed) {
+		select {
+		case g.scans <- struct{}{}:
+			defer func() { <-g.scans }()
+		case <-ctx.Done():
+			return nil, busy(ctx.Err())
+		}
+	}
 	var list []scim.Resource
 	var size int
 	var err error
@@ -51,17 +60,22 @@ func (g *Gateway) scan(ctx context.Context, x *exchange, req *scim.Request, plan
 		return nil, err
 	}
 	sortBy(req, list)
-	g.snapshots.put(key, list, size)
-	return list, nil
+	out := page(req, list)
+	if len(out.List) < len(list) {
+		g.snapshots.put(key, list, size)
+	}
+	return out, nil
 }
 
 // errMoved says that the pages of a scan do not fit together.
 var errMoved = errors.New("the list changed while it was read")
 
+// readAll reads all pages and keeps what matches. Each page begins with the last resource of the one before: when
+// that is another one, something before it went or came, and others would be passed over or read twice.
 func (g *Gateway) readAll(ctx context.Context, x *exchange, req *scim.Request, plan *transform.Plan) ([]scim.Resource, int, error) {
 	list := []scim.Resource{}
 	seen := map[string]bool{}
-	size, total := 0, -1
+	size, total, last := 0, 0, ""
 	for start := 1; ; {
 		up := *plan.Requests[0]
 		up.Query.StartIndex = start
@@ -69,19 +83,26 @@ func (g *Gateway) readAll(ctx context.Context, x *exchange, req *scim.Request, p
 		if err != nil {
 			return nil, 0, err
 		}
-		if total < 0 {
-			total = resp.TotalResults
-		}
-		switch {
-		case resp.TotalResults != total:
+		if last == "" && start > 1 && resp.TotalResults != total {
 			return nil, 0, errMoved
-		case total > scanResources:
+		}
+		if total = resp.TotalResults; total > scanResources {
 			return nil, 0, tooMany(fmt.Sprintf("%d resources", total))
 		}
 		if err := checkPushed(req.Type, plan.Pushed, resp.List); err != nil {
 			return nil, 0, err
 		}
-		for _, r := range resp.List {
+		part := resp.List
+		switch {
+		case len(part) == 0 && (start > 1 || total > 0):
+			return nil, 0, errMoved // fewer than were announced
+		case last != "":
+			if part[0].ID() != last {
+				return nil, 0, errMoved
+			}
+			part = part[1:]
+		}
+		for _, r := range part {
 			if seen[r.ID()] {
 				return nil, 0, errMoved
 			}
@@ -104,12 +125,14 @@ func (g *Gateway) readAll(ctx context.Context, x *exchange, req *scim.Request, p
 		if start += len(resp.List); start > total {
 			return list, size, nil
 		}
-		if len(resp.List) == 0 {
-			return nil, 0, errMoved // fewer than were announced
+		if last = ""; len(resp.List) > 1 {
+			last = resp.List[len(resp.List)-1].ID()
+			start--
 		}
 	}
 }
 
+// tooMany is the answer to a query that would cost more than the bounds of a scan.
 func tooMany(what string) error {
 	return scim.BadRequest(scim.TooMany, "the upstream cannot evaluate this query, and reading everything would mean %s; "+
 		"the bound is %d resources and %d MiB. Ask for one user by userName or id", what, scanResources, scanBytes>>20)

@@ -15,7 +15,7 @@ var Operations = &Rule{
 	Doc: "The profile lists the resource types of the upstream and the operations it has for each. Anything else is " +
 		"refused with 501 before it is sent. Under a profile without Groups, listing them answers 200 with an empty " +
 		"list, because Entra's provisioning job goes into quarantine over an error there; writing one is refused.",
-	Check: func(req *scim.Request, _ scim.Resource, limits *Limits) []Finding {
+	Check: func(req *Request, _ scim.Resource, limits *Limits) []Finding {
 		if limits == nil {
 			switch req.Op {
 			case scim.OpQuery:

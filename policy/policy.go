@@ -39,6 +39,12 @@ type Finding struct {
 	ScimType string   // Refuse: the answer's scimType
 }
 
+// Request is a normalized request with every value that it would store or unassign.
+type Request struct {
+	*scim.Request
+	Values []scim.Write
+}
+
 // Rule is one thing that a request has to satisfy.
 type Rule struct {
 	Name string // as it stands in the trail
@@ -48,11 +54,12 @@ type Rule struct {
 	NeedsCurrent func(req *scim.Request, limits *Limits) bool
 
 	// Check looks at a normalized request. current is the resource as the client sees it, nil unless NeedsCurrent
-	// asked for it. It changes neither.
-	Check func(req *scim.Request, current scim.Resource, limits *Limits) []Finding
+	// asked for it. limits is nil when the upstream does not have the resource type: only Operations is asked then.
+	// It changes none of them.
+	Check func(req *Request, current scim.Resource, limits *Limits) []Finding
 }
 
-// Suite is every rule, in the order they are asked. The first refusal ends the asking.
+// Suite is every rule, in the order they are asked; Operations is the first. The first refusal ends the asking.
 var Suite = []*Rule{
 	Operations, ReadOnly, Unknown, Lacking, Required, Length, Forbidden, CreateOnly,
 }
@@ -90,11 +97,14 @@ func (p *Policy) Check(req *scim.Request, current scim.Resource) Decision {
 	var d Decision
 	limits := p.limits[req.Type.Name]
 	suite := Suite
+	full := &Request{Request: req}
 	if limits == nil || !req.Op.Writes() {
-		suite = []*Rule{Operations} // there is nothing else to look at
+		suite = suite[:1] // Operations: there is nothing else to look at
+	} else {
+		full.Values = slices.AppendSeq(make([]scim.Write, 0, 32), req.Writes())
 	}
 	for _, rule := range suite {
-		for _, f := range rule.Check(req, current, limits) {
+		for _, f := range rule.Check(full, current, limits) {
 			f.Rule = rule.Name
 			d.Findings = append(d.Findings, f)
 			if f.Verdict == Refuse {
@@ -141,7 +151,7 @@ type Limits struct {
 	Stored     *scim.AttributeSet // what the upstream has
 
 	attributes []limit
-	required   []scim.Ref // by the profile or the schema
+	required   []requirement // by the profile or the schema
 }
 
 type limit struct {
@@ -152,9 +162,17 @@ type limit struct {
 
 func compile(rt *scim.ResourceType, r *profile.Resource, problems *profile.Problems) *Limits {
 	l := &Limits{Type: rt, Operations: r.Operations, Unlisted: r.Unlisted}
+	upstream := rt.Restrict(func(ref scim.Ref) bool {
+		return ref.Schema == "" || slices.ContainsFunc(r.Extensions, func(urn string) bool { return strings.EqualFold(urn, ref.Schema) })
+	})
 	var stored []string
 	for _, a := range r.Attributes {
 		path, target, err := rt.CompilePath(a.Path)
+		if err == nil && a.Handling == "" {
+			if _, ok := upstream.Lookup(target.Ref); !ok {
+				err = scim.BadRequest(scim.InvalidPath, "%s: the upstream cannot have it without its schema: add %s to extensions", a.Path, target.Ref.Schema)
+			}
+		}
 		if err != nil {
 			*problems = append(*problems, profile.Problem{File: a.File, Line: a.Line, Column: a.Column, Message: scim.Detail(err)})
 			continue
@@ -165,42 +183,41 @@ func compile(rt *scim.ResourceType, r *profile.Resource, problems *profile.Probl
 		l.attributes = append(l.attributes, limit{Attribute: a, target: target, filter: path.ValueExpression})
 	}
 	l.required = l.requires()
-	if len(*problems) > 0 {
-		return l
+	if len(*problems) == 0 {
+		l.Stored, _, _ = scim.NewAttributeSet(upstream, r.Complete, stored) // every path has just compiled
 	}
-	upstream := rt.Restrict(func(ref scim.Ref) bool {
-		return ref.Schema == "" || slices.ContainsFunc(r.Extensions, func(urn string) bool { return strings.EqualFold(urn, ref.Schema) })
-	})
-	l.Stored, _, _ = scim.NewAttributeSet(upstream, r.Complete, stored) // every path has just compiled
 	return l
 }
 
 // of calls yield for each limit that is about what w would store.
 func (l *Limits) of(w scim.Write, yield func(limit)) {
 	for _, a := range l.attributes {
-		if !a.target.Ref.Covers(w.Ref) || a.Handling != "" {
-			continue
+		if a.Handling == "" && a.target.Ref.Covers(w.Ref) && a.picks(l.Type, w) && a.hasRoom(w.Ref) {
+			yield(a)
 		}
-		if a.filter != nil && (w.Element == nil || !l.Type.MatchValue(a.target, a.filter, w.Element)) {
-			continue
-		}
-		yield(a)
 	}
 }
 
-// handling is what happens to what w would store, which the upstream lacks.
-func (l *Limits) handling(w scim.Write) profile.Handling {
-	for _, a := range l.attributes {
-		if a.Handling == "" || !a.target.Ref.Covers(w.Ref) {
-			continue
-		}
-		if a.filter == nil || w.Element != nil && l.Type.MatchValue(a.target, a.filter, w.Element) {
-			return a.Handling
-		}
-	}
-	return l.Unlisted
+// picks reports whether w is about an element that the limit is about. A path without a value filter is about all.
+func (a *limit) picks(rt *scim.ResourceType, w scim.Write) bool {
+	return a.filter == nil || w.Element == nil || picks(rt, a.target, a.filter, w.Element)
+}
+
+// picks reports whether a value filter behind the attribute of t picks an element of it.
+func picks(rt *scim.ResourceType, t scim.Target, f scim.Filter, element any) bool {
+	return rt.MatchValue(scim.Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}, f, element)
+}
+
+// hasRoom reports whether the attribute's form has room for a sub-attribute of it: one that travels as its plain
+// value has it for nothing else.
+func (a *limit) hasRoom(ref scim.Ref) bool {
+	return a.Form != profile.FormValue || ref.Sub == "" || ref.Sub == "value"
 }
 
 func refuse(w scim.Write, scimType, reason string) []Finding {
-	return []Finding{{Verdict: Refuse, Ref: w.Ref, Path: w.Path, Reason: reason, Status: http.StatusBadRequest, ScimType: scimType}}
+	return []Finding{refusal(w, scimType, reason)}
+}
+
+func refusal(w scim.Write, scimType, reason string) Finding {
+	return Finding{Verdict: Refuse, Ref: w.Ref, Path: w.Path, Reason: reason, Status: http.StatusBadRequest, ScimType: scimType}
 }

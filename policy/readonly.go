@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"scimgate/transform/scim"
 )
 
@@ -10,14 +12,14 @@ var ReadOnly = &Rule{
 	Doc: "Attributes that the schema defines as readOnly, such as id, meta and groups, are left out of a create or " +
 		"replace (RFC 7644, Sections 3.3 and 3.5.1). A PATCH operation on one is refused with 400 mutability " +
 		"(Section 3.5.2).",
-	Check: func(req *scim.Request, _ scim.Resource, limits *Limits) []Finding {
+	Check: func(req *Request, _ scim.Resource, limits *Limits) []Finding {
 		var out []Finding
-		for w := range req.Writes() {
+		for _, w := range req.Values {
 			t, ok := req.Type.Lookup(w.Ref)
 			if !ok || !t.Leaf().ReadOnly() && !t.Attribute.ReadOnly() {
 				continue
 			}
-			if req.Op == scim.OpPatch && w.Ref == namedBy(req, w) {
+			if req.Op == scim.OpPatch && (t.Attribute.ReadOnly() || names(req, w.Ref)) {
 				return refuse(w, scim.Mutability, w.Path+" is read-only: it is the service provider's to set")
 			}
 			out = append(out, Finding{Verdict: Drop, Ref: w.Ref, Path: w.Path, Reason: "read-only: the service provider sets it"})
@@ -26,18 +28,10 @@ var ReadOnly = &Rule{
 	},
 }
 
-// namedBy is the attribute that the operation behind w names: a read-only sub-attribute inside an object value,
-// such as manager.displayName, is left out rather than refused.
-func namedBy(req *scim.Request, w scim.Write) scim.Ref {
-	for _, op := range req.Operations {
-		if op.Target.Ref == w.Ref {
-			return w.Ref
-		}
-		if op.Target.Ref == w.Ref.Parent() && op.Target.Attribute.ReadOnly() {
-			return w.Ref
-		}
-	}
-	return scim.Ref{}
+// names reports whether a path names the attribute: a read-only sub-attribute inside an object, such as
+// manager.displayName, is left out rather than refused.
+func names(req *Request, ref scim.Ref) bool {
+	return slices.ContainsFunc(req.Operations, func(op scim.PatchOp) bool { return op.Target.Ref == ref })
 }
 
 // once leaves out findings that say the same of the same attribute.

@@ -13,9 +13,9 @@ var Unknown = &Rule{
 	Doc: "A name that no schema of the resource type has is left out and named in the trail, so that a mapping of a " +
 		"custom attribute does not stop everything else; where the profile refuses what the upstream lacks " +
 		"(unlisted: refuse), the request is refused with 400 invalidValue instead.",
-	Check: func(req *scim.Request, _ scim.Resource, limits *Limits) []Finding {
+	Check: func(req *Request, _ scim.Resource, limits *Limits) []Finding {
 		var out []Finding
-		for w := range req.Writes() {
+		for _, w := range req.Values {
 			if w.Known {
 				continue
 			}

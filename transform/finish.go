@@ -1,22 +1,22 @@
 package transform
 
 import (
+	"errors"
 	"maps"
 	"net/url"
+	"slices"
 
 	"scimgate/transform/scim"
 )
 
-// Finish turns a resource of the upstream into what the client shall see: kept attributes and externalId stand beside the upstream's own, an alias is replaced
-// by the userName it stands for, meta and `schemas` are the gateway's. base is the absolute URL of the gateway's
-// connection, without a trailing slash. drift is true when the upstream no longer holds the alias it was sent:
-// then its own value is shown. The resource is changed in place.
+// Finish turns a resource of the upstream into what the client shall see: kept attributes and externalId stand
+// beside the upstream's own, an alias is replaced by the userName it stands for, meta and `schemas` are the
+// gateway's. base is the absolute URL of the gateway's connection, without a trailing slash. drift is true when
+// the upstream no longer holds the alias it was sent: then its own value is shown. The resource is changed in
+// place.
 func (t *Transform) Finish(rt *scim.ResourceType, r scim.Resource, held *Held, base string) (finished scim.Resource, drift bool) {
-	s := t.shapes[rt.Name]
-	if held != nil {
+	if s := t.shapes[rt.Name]; s != nil {
 		drift = s.merge(r, held)
-	} else if s.keepsExtID {
-		delete(r, "externalId") // the gateway's attribute: what an upstream that lacks it says is not the client's
 	}
 	for name, v := range r {
 		if scim.Empty(v) {
@@ -30,15 +30,22 @@ func (t *Transform) Finish(rt *scim.ResourceType, r scim.Resource, held *Held, b
 		meta = map[string]any{}
 	}
 	meta["resourceType"] = rt.Name
-	meta["location"] = base + rt.Endpoint + "/" + url.PathEscape(r.ID())
 	r["meta"] = meta
 	if meta["version"] == nil {
+		// Before the location is ours: the version must not depend on the name the client has for the gateway.
 		meta["version"] = scim.Fingerprint(r)
 	}
+	meta["location"] = base + rt.Endpoint + "/" + url.PathEscape(r.ID())
 	return r, drift
 }
 
 func (s *shape) merge(r scim.Resource, held *Held) (drift bool) {
+	if s.keepsExtID {
+		delete(r, "externalId") // the gateway's: what an upstream that lacks it says is not the client's
+	}
+	if held == nil {
+		return false
+	}
 	if held.Sent != "" {
 		if scim.Fold(r.UserName()) == scim.Fold(held.Sent) {
 			r["userName"] = held.UserName
@@ -46,79 +53,133 @@ func (s *shape) merge(r scim.Resource, held *Held) (drift bool) {
 			drift = true
 		}
 	}
-	if s.keepsExtID {
-		delete(r, "externalId")
-		if held.ExternalID != "" {
-			r["externalId"] = held.ExternalID
-		}
+	if s.keepsExtID && held.ExternalID != "" {
+		r["externalId"] = held.ExternalID
 	}
-	for name, v := range held.Kept {
-		if e := s.rt.Extension(name); e != nil {
-			ext, _ := v.(map[string]any)
-			for sub, v := range ext {
-				s.mergeValue(r, scim.Ref{Schema: e.ID, Name: sub}, v)
+	if len(held.Kept) > 0 {
+		s.rt.All(func(ref scim.Ref, _ *scim.Attribute) bool {
+			if v := held.Kept.Get(ref); v != nil {
+				s.mergeValue(r, ref, v)
 			}
-			continue
-		}
-		s.mergeValue(r, scim.Ref{Name: name}, v)
+			return true
+		})
 	}
 	return drift
 }
 
-// mergeValue puts a kept value beside what the upstream has of the same attribute. A kept part of an element
-// joins the upstream's element of the same type; without one it is an element of its own if it has a value.
+// mergeValue puts a kept value beside what the upstream has of the same attribute. Of what the upstream stores, it
+// takes nothing: a profile may have learnt of an attribute since.
 func (s *shape) mergeValue(r scim.Resource, ref scim.Ref, kept any) {
 	switch kept := kept.(type) {
 	case map[string]any:
-		if own, ok := r.Get(ref).(map[string]any); ok {
-			for k, v := range kept {
-				if own[k] == nil {
-					own[k] = scim.CloneValue(v)
-				}
-			}
-			return
+		own, _ := r.Get(ref).(map[string]any)
+		out := maps.Clone(own)
+		if out == nil {
+			out = map[string]any{}
+		}
+		ours, _ := s.parts(ref, kept, nil)
+		maps.Copy(out, ours)
+		if len(out) > 0 {
+			r.Set(ref, out)
 		}
 	case []any:
 		own, _ := r.Get(ref).([]any)
-		for _, e := range kept {
-			own = joinElement(own, e)
+		if list := s.join(ref, own, kept); len(list) > 0 {
+			r.Set(ref, list)
 		}
-		if len(own) > 0 {
-			r.Set(ref, own)
+	default:
+		if !s.stored.Whole(ref) {
+			r.Set(ref, kept)
 		}
-		return
-	}
-	if r.Get(ref) == nil {
-		r.Set(ref, scim.CloneValue(kept))
 	}
 }
 
-func joinElement(own []any, kept any) []any {
-	k, ok := kept.(map[string]any)
-	if !ok {
-		return append(own, kept)
-	}
-	if k["value"] != nil {
-		return append(own, scim.CloneValue(k))
-	}
-	for _, e := range own {
-		o, ok := e.(map[string]any)
-		if !ok || o["type"] != k["type"] {
-			continue
+// parts tells what the upstream lacks of a complex value from what it stores of it.
+func (s *shape) parts(ref scim.Ref, m, element map[string]any) (ours, theirs map[string]any) {
+	ours, theirs = map[string]any{}, map[string]any{}
+	for sub, v := range m {
+		ref.Sub = sub
+		if s.stores(scim.Write{Ref: ref, Value: v, Element: element, Known: true}) {
+			theirs[sub] = v
+		} else {
+			ours[sub] = scim.CloneValue(v)
 		}
-		for name, v := range k {
-			if o[name] == nil {
-				o[name] = scim.CloneValue(v)
+	}
+	return ours, theirs
+}
+
+// join puts kept elements beside the upstream's. A part of one joins the element of the upstream that has the same
+// values as it was sent, or else one that the upstream would store a part of as it does of this one. Where the
+// upstream no longer has such an element, the part is not shown. Elements the upstream stores nothing of stand
+// behind its own.
+func (s *shape) join(ref scim.Ref, own, kept []any) []any {
+	out := append(make([]any, 0, len(own)+len(kept)), own...)
+	taken := make([]bool, len(own))
+	give := func(ours map[string]any, fits func(map[string]any) bool) bool {
+		for i := range taken {
+			o, ok := own[i].(map[string]any)
+			if !ok || taken[i] || !fits(o) {
+				continue
 			}
+			merged := maps.Clone(o)
+			maps.Copy(merged, ours)
+			out[i], taken[i] = merged, true
+			return true
 		}
-		break
+		return false
 	}
-	return own
+	var rest, alone []map[string]any
+	for _, e := range kept {
+		k, _ := e.(map[string]any)
+		ours, theirs := s.parts(ref, k, k)
+		if len(ours) > 0 && (len(theirs) == 0 || !give(ours, func(o map[string]any) bool { return agree(theirs, o) })) {
+			rest = append(rest, k)
+		}
+	}
+	for _, k := range rest {
+		ours, theirs := s.parts(ref, k, k)
+		if !give(ours, func(o map[string]any) bool { return s.alike(ref, k, o) }) && len(theirs) == 0 {
+			alone = append(alone, ours)
+		}
+	}
+	for _, k := range alone {
+		out = append(out, k)
+	}
+	return out
 }
 
-// Keep applies PATCH operations to what the gateway holds of a resource. held is nil when nothing is held yet. A userName that was sent as it is ends an alias.
+// agree reports whether an element has the values, as far as it says; at least one.
+func agree(values, element map[string]any) bool {
+	some := false
+	for name, v := range values {
+		switch has := element[name]; {
+		case has == nil:
+		case has != v:
+			return false
+		default:
+			some = true
+		}
+	}
+	return some
+}
+
+// alike reports whether two elements are picked by one value filter of what the upstream stores.
+func (s *shape) alike(ref scim.Ref, a, b map[string]any) bool {
+	for _, at := range s.attributes {
+		if at.handling == "" && at.filter != nil && at.target.Ref.Parent() == ref && at.picks(s.rt, a) && at.picks(s.rt, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// Keep applies PATCH operations, those of Plan.KeptOps, to what the gateway holds of a resource. held is nil when
+// nothing is held yet. A userName that needs no alias ends one. The error is an *Error; For has found it before.
 func (t *Transform) Keep(rt *scim.ResourceType, id string, ops []scim.PatchOp, held *Held) (*Held, error) {
-	s := t.shapes[rt.Name]
+	return t.shapes[rt.Name].keep(id, ops, held)
+}
+
+func (s *shape) keep(id string, ops []scim.PatchOp, held *Held) (*Held, error) {
 	next := &Held{ID: id}
 	if held != nil {
 		*next = *held
@@ -130,20 +191,21 @@ func (t *Transform) Keep(rt *scim.ResourceType, id string, ops []scim.PatchOp, h
 	if next.ExternalID != "" {
 		doc["externalId"] = next.ExternalID
 	}
-	var rest []scim.PatchOp
 	for _, op := range ops {
 		if op.Target.Ref == refUserName {
 			next.UserName, _ = op.Value.(string)
-			if next.Sent = ""; s.alias > 0 && len([]rune(next.UserName)) > s.alias {
-				next.Sent = Alias(next.UserName, s.alias)
+			if next.Sent = ""; s.alias.needed(next.UserName) {
+				next.Sent = s.alias.of(next.UserName)
 			}
 			continue
 		}
-		rest = append(rest, op)
-	}
-	doc, _, err := rt.ApplyPatch(doc, rest)
-	if err != nil {
-		return nil, err
+		op, apply, err := s.forHeld(op, doc)
+		if err == nil && apply {
+			doc, _, err = s.rt.ApplyPatch(doc, []scim.PatchOp{op})
+		}
+		if err != nil {
+			return nil, scim.BadRequest(scim.NoTarget, "no value of %s is known that the operation could be about", op.Target.Ref.Parent())
+		}
 	}
 	delete(doc, "schemas")
 	next.ExternalID = doc.ExternalID()
@@ -151,3 +213,33 @@ func (t *Transform) Keep(rt *scim.ResourceType, id string, ops []scim.PatchOp, h
 	next.Kept = doc
 	return next, nil
 }
+
+// forHeld makes an operation on a resource one on what the gateway holds of it, which may lack the element that
+// the operation is about: the upstream may have it all the same. Then a part to keep begins a new one where the
+// path says which, and what the upstream stores is not applied.
+func (s *shape) forHeld(op scim.PatchOp, doc scim.Resource) (_ scim.PatchOp, apply bool, err error) {
+	t, filter := op.Target, op.Path.ValueExpression
+	if op.Op == "remove" || !t.Attribute.MultiValued || filter == nil && t.Sub == nil {
+		return op, true, nil
+	}
+	whole := scim.Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
+	list, _ := doc.Get(whole.Ref).([]any)
+	if slices.ContainsFunc(list, func(e any) bool { return s.rt.MatchValue(whole, filter, e) }) {
+		return op, true, nil
+	}
+	w := scim.Write{Ref: t.Ref, Value: op.Value, Known: true}
+	if filter != nil {
+		w.Element, w.Picked = scim.EqualTerms(filter), true
+	}
+	switch {
+	case t.Sub != nil && s.stores(w):
+		return op, false, nil
+	case filter == nil:
+		return op, false, errNoTarget
+	default:
+		op.Op = "add"
+		return op, true, nil
+	}
+}
+
+var errNoTarget = errors.New("nothing the path could be about")

@@ -1,10 +1,9 @@
 package transform
 
 import (
+	"cmp"
 	"maps"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"scimgate/transform/scim"
@@ -12,7 +11,7 @@ import (
 
 // Note tells of one thing that was reshaped, without any value.
 type Note struct {
-	Path string // attribute path
+	Path string // attribute path without value filter; "" when it is about a whole operation
 	What string // "boolean as text", "operation without path", ...
 }
 
@@ -27,9 +26,11 @@ type Note struct {
 //   - PATCH without path, with dotted, URN-qualified and value-filter names: one operation for each attribute
 //   - `remove` with a value: one `remove` with a value filter for each element
 //
-// The argument is not changed. The error is an *Error.
+// Paths and names in filters get the schema's spelling: extension attributes with their URN, core ones without.
+// Normalizing what is normalized changes nothing. Notes come sorted, each once. The argument is not changed. The
+// error is an *Error.
 func Normalize(req *scim.Request) (*scim.Request, []Note, error) {
-	n := normalizer{rt: req.Type}
+	n := normalizer{rt: req.Type, id: req.ID}
 	out := *req
 	var err error
 	switch req.Op {
@@ -40,46 +41,71 @@ func Normalize(req *scim.Request) (*scim.Request, []Note, error) {
 	case scim.OpQuery:
 		out.Query.Filter = n.filter(req.Query.Filter)
 	}
+	slices.SortFunc(n.notes, func(a, b Note) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.What, b.What))
+	})
 	return &out, n.notes, err
 }
 
 type normalizer struct {
 	rt    *scim.ResourceType
+	id    string // of the resource, for PATCH
 	notes []Note
 }
 
-func (n *normalizer) note(path, what string) { n.notes = append(n.notes, Note{path, what}) }
+func (n *normalizer) note(ref scim.Ref, what string) {
+	if note := (Note{ref.String(), what}); !slices.Contains(n.notes, note) {
+		n.notes = append(n.notes, note)
+	}
+}
 
 func (n *normalizer) resource(r scim.Resource) scim.Resource {
-	out := scim.Resource{}
+	out := make(scim.Resource, len(r))
 	var loose []string // names that are not attributes of the core schema
-	for _, name := range slices.Sorted(maps.Keys(r)) {
-		v := r[name]
-		switch t, ok := n.rt.Resolve(scim.AttributePath{AttributeName: name}); {
-		case n.rt.Extension(name) != nil:
-			if ext, isObject := v.(map[string]any); isObject {
-				n.extension(out, n.rt.Extension(name), ext)
-			} else if v != nil {
-				out[name] = v
-			}
-		case ok && t.Ref.Schema == "":
+	for name, v := range r {
+		if e := n.rt.Extension(name); e != nil {
+			n.extension(out, e, v)
+		} else if t, ok := n.rt.Resolve(scim.AttributePath{AttributeName: name}); ok && t.Ref.Schema == "" {
 			n.set(out, t, v)
-		default:
+		} else {
 			loose = append(loose, name)
 		}
 	}
+	slices.Sort(loose)
 	for _, name := range loose {
 		n.loose(out, name, r[name])
 	}
-	// An extension that is not listed is Entra's habit; without the core schema it is another resource, or none.
-	if out["schemas"] = r["schemas"]; n.rt.CheckSchemas(out) == nil {
-		n.rt.SetSchemas(out)
-	}
+	n.schemas(out)
 	return out
 }
 
-func (n *normalizer) extension(out scim.Resource, e *scim.Schema, ext map[string]any) {
-	for name, v := range ext {
+// schemas completes a list that names the type by the extensions that have values. Any other list is left for
+// validation to refuse.
+func (n *normalizer) schemas(out scim.Resource) {
+	list, _ := out["schemas"].([]any)
+	listed := func(urn string) bool {
+		return slices.ContainsFunc(list, func(v any) bool { s, ok := v.(string); return ok && strings.EqualFold(s, urn) })
+	}
+	if !listed(n.rt.Core.ID) || slices.ContainsFunc(list, func(v any) bool { _, ok := v.(string); return !ok }) {
+		return
+	}
+	for _, e := range n.rt.Extensions {
+		if out[e.ID] != nil && !listed(e.ID) {
+			n.note(refSchemas, "an extension with values was not listed")
+		}
+	}
+	n.rt.SetSchemas(out)
+}
+
+func (n *normalizer) extension(out scim.Resource, e *scim.Schema, v any) {
+	members, ok := v.(map[string]any)
+	if !ok {
+		if v != nil {
+			out[e.ID] = v // for validation to refuse
+		}
+		return
+	}
+	for name, v := range members {
 		if a := e.Attribute(name); a != nil {
 			n.set(out, scim.Target{Ref: scim.Ref{Schema: e.ID, Name: a.Name}, Attribute: a}, v)
 		} else if v != nil {
@@ -89,409 +115,221 @@ func (n *normalizer) extension(out scim.Resource, e *scim.Schema, ext map[string
 }
 
 // loose places an attribute that stands at the top although it belongs elsewhere: an extension's attribute, or a
-// URN-qualified or dotted name. What already stands in its place wins.
+// URN-qualified or dotted name. What already stands in its place wins. A name that leads nowhere stays as it is:
+// policy decides about it.
 func (n *normalizer) loose(out scim.Resource, name string, v any) {
+	if v == nil {
+		return
+	}
 	p, err := scim.ParsePath(name)
 	if err != nil || p.ValueExpression != nil {
-		keepUnknown(out, name, v)
+		out[name] = v
 		return
 	}
 	t, ok := n.rt.ResolvePath(p)
-	if !ok {
-		keepUnknown(out, name, v)
+	if !ok || t.Sub != nil && t.Attribute.MultiValued || t.Ref.Schema != "" && notObject(out[t.Ref.Schema]) {
+		out[name] = v
 		return
 	}
 	if out.Get(t.Ref) != nil {
-		n.note(t.Ref.String(), "given twice: the one in its place was taken")
+		n.note(t.Ref, "given twice: the one in its place was taken")
 		return
 	}
-	n.note(t.Ref.String(), "moved to its place in the schema")
+	n.note(t.Ref, "moved to its place in the schema")
 	if t.Sub == nil {
 		n.set(out, t, v)
 		return
 	}
-	if v = n.value(t.Ref.String(), t.Sub, v, false); v == nil || t.Attribute.MultiValued {
-		return
+	parent := out.Get(t.Ref.Parent())
+	members, ok := parent.(map[string]any)
+	if v = n.value(t.Ref, t.Sub, v); scim.Empty(v) || parent != nil && !ok {
+		return // the parent is of the wrong type, and refused for it
 	}
-	parent, _ := out.Get(t.Ref.Parent()).(map[string]any)
-	parent = maps.Clone(parent)
-	if parent == nil {
-		parent = map[string]any{}
+	members = maps.Clone(members)
+	if members == nil {
+		members = map[string]any{}
 	}
-	parent[t.Sub.Name] = v
-	out.Set(t.Ref, parent)
+	members[t.Sub.Name] = v
+	out.Set(t.Ref, members)
 }
 
-func keepUnknown(out scim.Resource, name string, v any) {
-	if v != nil {
-		out[name] = v
-	}
+func notObject(v any) bool {
+	_, ok := v.(map[string]any)
+	return v != nil && !ok
 }
 
 func (n *normalizer) set(out scim.Resource, t scim.Target, v any) {
-	if v = n.value(t.Ref.String(), t.Attribute, v, false); !scim.Empty(v) {
+	if v = n.value(t.Ref, t.Attribute, v); !scim.Empty(v) {
 		out.Set(t.Ref, v)
 	}
 }
 
-// value gives a value the form that its attribute's definition asks for, where that is not in doubt. What it
-// cannot place stays as it is, for validation to refuse. In PATCH a multi-valued attribute may have one element
-// for its value.
-func (n *normalizer) value(path string, a *scim.Attribute, v any, patch bool) any {
-	if a.MultiValued {
-		list, ok := v.([]any)
-		if !ok {
-			if v == nil || !patch {
-				return v
-			}
-			n.note(path, "one element in place of an array")
-			list = []any{v}
-		}
-		out := make([]any, 0, len(list))
-		for i, e := range list {
-			if e = n.singular(path+"["+strconv.Itoa(i)+"]", a, e); e != nil {
-				out = append(out, e)
-			}
-		}
-		return out
-	}
-	if list, ok := v.([]any); ok {
-		switch len(list) {
-		case 0:
-			return nil
-		case 1:
-			n.note(path, "array in place of a single value")
-			v = list[0]
-			if m, ok := v.(map[string]any); ok && a.Kind != scim.Complex && m["value"] != nil {
-				v = m["value"]
-			}
-		}
-	}
-	return n.singular(path, a, v)
-}
-
-func (n *normalizer) singular(path string, a *scim.Attribute, v any) any {
-	switch a.Kind {
-	case scim.Boolean:
-		if s, ok := v.(string); ok {
-			if b, ok := booleanText(s); ok {
-				n.note(path, "boolean as text")
-				return b
-			}
-		}
-		return v
-	case scim.Complex:
-		if s, ok := v.(string); ok && !a.MultiValued && a.SubAttribute("value") != nil {
-			if s == "" {
-				return nil
-			}
-			n.note(path, "string in place of an object")
-			return map[string]any{"value": s}
-		}
-		m, ok := v.(map[string]any)
-		if !ok {
-			return v
-		}
-		out := make(map[string]any, len(m))
-		for name, e := range m {
-			if sub := a.SubAttribute(name); sub != nil {
-				if e = n.value(path+"."+sub.Name, sub, e, false); e != nil {
-					out[sub.Name] = e
-				}
-			} else if e != nil {
-				out[name] = e
-			}
-		}
-		if value, ok := out["value"]; ok && value == "" && !a.MultiValued {
-			return nil
-		}
-		return out
-	default:
-		return v
-	}
-}
-
-func booleanText(s string) (value, ok bool) {
+// value gives the value of an attribute the form that its definition asks for, where that is not in doubt; nil
+// when it unassigns. What it cannot place stays as it is, for validation to refuse.
+func (n *normalizer) value(ref scim.Ref, a *scim.Attribute, v any) any {
+	list, isList := v.([]any)
 	switch {
-	case strings.EqualFold(s, "true"):
-		return true, true
-	case strings.EqualFold(s, "false"):
-		return false, true
+	case !isList && a.MultiValued:
+		return v
+	case !isList:
+		return n.singular(ref, a, v)
+	case !a.MultiValued:
+		return n.singular(ref, a, n.only(ref, a, list))
 	}
-	return false, false
-}
-
-func (n *normalizer) operations(ops []scim.PatchOp) ([]scim.PatchOp, error) {
-	var out []scim.PatchOp
-	for i, op := range ops {
-		var err error
-		if op.Path == nil {
-			out, err = n.pathless(out, op)
-		} else {
-			out, err = n.operation(out, op)
-		}
-		if e, ok := err.(*scim.Error); ok {
-			e.Detail = "Operations[" + strconv.Itoa(i) + "]: " + e.Detail
-			return nil, e
-		}
-	}
-	return out, nil
-}
-
-// pathless makes one operation for each member of the value (RFC 7644, Sections 3.5.2.1 and 3.5.2.3: "the target
-// location is assumed to be the resource itself"). Members that no schema has are kept as operations without a
-// target, so that policy decides about them as it does in POST.
-func (n *normalizer) pathless(out []scim.PatchOp, op scim.PatchOp) ([]scim.PatchOp, error) {
-	members, ok := op.Value.(map[string]any)
-	if !ok {
-		return nil, scim.BadRequest(scim.InvalidValue, "value must be an object where there is no path")
-	}
-	n.note("", "operation without path")
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		v := members[name]
-		if strings.EqualFold(name, "schemas") {
-			continue
-		}
-		if e := n.rt.Extension(name); e != nil {
-			ext, ok := v.(map[string]any)
-			if !ok {
-				return nil, scim.BadRequest(scim.InvalidValue, "%s must be an object", e.ID)
-			}
-			for _, sub := range slices.Sorted(maps.Keys(ext)) {
-				var err error
-				if out, err = n.member(out, op.Op, e.ID+":"+sub, ext[sub]); err != nil {
-					return nil, err
-				}
-			}
-			continue
-		}
-		var err error
-		if out, err = n.member(out, op.Op, name, v); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-func (n *normalizer) member(out []scim.PatchOp, verb, name string, v any) ([]scim.PatchOp, error) {
-	p, err := scim.ParsePath(name)
-	if err != nil {
-		return nil, err
-	}
-	t, ok := n.rt.ResolvePath(p)
-	op := scim.PatchOp{Op: verb, Path: p, Target: t, Value: v}
-	if !ok {
-		return append(out, op), nil
-	}
-	t.CanonicalizeValue(v)
-	return n.operation(out, op)
-}
-
-func (n *normalizer) operation(out []scim.PatchOp, op scim.PatchOp) ([]scim.PatchOp, error) {
-	if op.Target.Attribute == nil {
-		if e := n.rt.Extension(scim.FormatPath(op.Path)); e != nil { // the extension as a whole
-			return n.wholeExtension(out, op, e)
-		}
-		return nil, scim.BadRequest(scim.InvalidPath, "path %s names no attribute of %s", quotePath(op.Path), n.rt.Name)
-	}
-	op.Path = n.path(op.Path, op.Target)
-	path := scim.FormatPath(op.Path)
-	if op.Op == "remove" {
-		return n.remove(out, op, path)
-	}
-	leaf := *op.Target.Leaf()
-	if op.Path.ValueExpression != nil && op.Target.Sub == nil {
-		leaf.MultiValued = false // the filter picks elements: the value is one
-	}
-	given := op.Value
-	op.Value = n.value(path, &leaf, op.Value, true)
-	if op.Value == nil {
-		// null, or a manager of "": unassign (RFC 7643, Section 2.5). Adding nothing is no operation.
-		if op.Op == "add" && given == nil {
-			n.note(path, "nothing to add")
-			return out, nil
-		}
-		n.note(path, "null removes")
-		op.Op = "remove"
-	}
-	return append(out, op), nil
-}
-
-func (n *normalizer) wholeExtension(out []scim.PatchOp, op scim.PatchOp, e *scim.Schema) ([]scim.PatchOp, error) {
-	if op.Op == "remove" {
-		for _, a := range e.Attributes {
-			t, _ := n.rt.Lookup(scim.Ref{Schema: e.ID, Name: a.Name})
-			out = append(out, scim.PatchOp{Op: "remove", Path: n.path(&scim.Path{}, t), Target: t})
-		}
-		return out, nil
-	}
-	ext, ok := op.Value.(map[string]any)
-	if !ok {
-		return nil, scim.BadRequest(scim.InvalidValue, "%s must be an object", e.ID)
-	}
-	for _, name := range slices.Sorted(maps.Keys(ext)) {
-		if e.Attribute(name) == nil {
-			return nil, scim.BadRequest(scim.InvalidPath, "%s is no attribute of %s", strconv.Quote(name), e.ID)
-		}
-		var err error
-		if out, err = n.member(out, op.Op, e.ID+":"+name, ext[name]); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// remove turns `remove` with a value, as Entra sends it for members, into one `remove` for each element it
-// names. Read to the letter, the path alone would remove everybody.
-func (n *normalizer) remove(out []scim.PatchOp, op scim.PatchOp, path string) ([]scim.PatchOp, error) {
-	a := op.Target.Attribute
-	if op.Value == nil || !a.MultiValued || op.Path.ValueExpression != nil || op.Target.Sub != nil {
-		op.Value = nil
-		return append(out, op), nil
-	}
-	list, ok := op.Value.([]any)
-	if !ok {
-		list = []any{op.Value}
-	}
-	if len(list) == 0 {
-		n.note(path, "no element to remove")
-	}
+	out := make([]any, 0, len(list))
 	for _, e := range list {
-		filter := elementFilter(a, e)
-		if filter == nil {
-			return nil, scim.BadRequest(scim.InvalidValue, "the value of remove at %s must name elements by their value", path)
+		if e = n.singular(ref, a, e); !scim.Empty(e) {
+			out = append(out, e)
 		}
-		p := *op.Path
-		p.ValueExpression = filter
-		n.note(path, "remove with a value")
-		out = append(out, scim.PatchOp{Op: "remove", Path: &p, Target: op.Target})
-	}
-	return out, nil
-}
-
-// elementFilter picks one element: by its value and, where it is given, its type.
-func elementFilter(a *scim.Attribute, e any) scim.Filter {
-	m, ok := e.(map[string]any)
-	if !ok {
-		m = map[string]any{"value": e}
-	}
-	var filter scim.Filter
-	for _, name := range []string{"value", "type"} {
-		s, ok := m[name].(string)
-		if !ok || a.Kind == scim.Complex && a.SubAttribute(name) == nil {
-			continue
-		}
-		term := &scim.AttributeExpression{AttributePath: scim.AttributePath{AttributeName: name}, Operator: scim.Eq, CompareValue: s}
-		if filter == nil {
-			filter = term
-		} else {
-			filter = &scim.LogicalExpression{Left: filter, Right: term, Operator: scim.And}
-		}
-	}
-	return filter
-}
-
-// path gives a path the schema's spelling: extension attributes with their URN, core attributes without.
-func (n *normalizer) path(p *scim.Path, t scim.Target) *scim.Path {
-	out := &scim.Path{AttributePath: scim.AttributePath{AttributeName: t.Ref.Name}}
-	if t.Ref.Schema != "" {
-		urn := t.Ref.Schema
-		out.AttributePath.URIPrefix = &urn
-	}
-	if t.Ref.Sub != "" {
-		sub := t.Ref.Sub
-		if p.ValueExpression != nil {
-			out.SubAttribute = &sub
-		} else {
-			out.AttributePath.SubAttribute = &sub
-		}
-	}
-	if p.ValueExpression != nil {
-		out.ValueExpression = n.valueFilter(p.ValueExpression, t.Attribute)
 	}
 	return out
 }
 
-// filter gives the values of a filter the type of their attribute, where a client sent a boolean as text.
+// only takes the element out of an array that stands for a single value. An object with a simple value in it, as
+// Entra wraps it, stands for that value.
+func (n *normalizer) only(ref scim.Ref, a *scim.Attribute, list []any) any {
+	if len(list) == 0 {
+		return nil
+	}
+	if _, nested := list[0].([]any); nested || len(list) > 1 {
+		return list
+	}
+	n.note(ref, "array in place of a single value")
+	m, ok := list[0].(map[string]any)
+	if !ok || a.Kind == scim.Complex {
+		return list[0]
+	}
+	switch m["value"].(type) {
+	case nil, map[string]any, []any:
+		return m
+	default:
+		return m["value"]
+	}
+}
+
+func (n *normalizer) singular(ref scim.Ref, a *scim.Attribute, v any) any {
+	switch v := v.(type) {
+	case string:
+		if b, ok := booleanText(v); ok && a.Kind == scim.Boolean {
+			n.note(ref, "boolean as text")
+			return b
+		}
+		if a.Kind == scim.Complex && !a.MultiValued && a.SubAttribute("value") != nil {
+			if v == "" {
+				return nil
+			}
+			n.note(ref, "string in place of an object")
+			return map[string]any{"value": v}
+		}
+	case map[string]any:
+		if a.Kind == scim.Complex {
+			return n.object(ref, a, v)
+		}
+	}
+	return v
+}
+
+// object is singular for a complex value. One without its value, as {"value":""} for manager, is none.
+func (n *normalizer) object(ref scim.Ref, a *scim.Attribute, m map[string]any) any {
+	out := make(map[string]any, len(m))
+	before := len(n.notes)
+	for name, v := range m {
+		sub := a.SubAttribute(name)
+		if sub != nil {
+			name, ref.Sub = sub.Name, sub.Name
+			v = n.value(ref, sub, v)
+		}
+		if name == "value" && !a.MultiValued && (v == nil || v == "") {
+			n.notes = n.notes[:before]
+			return nil
+		}
+		if v != nil {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+func booleanText(s string) (value, ok bool) {
+	value = strings.EqualFold(s, "true")
+	return value, value || strings.EqualFold(s, "false")
+}
+
+// canonical gives a path that leads to t the schema's spelling.
+func canonical(p *scim.Path, t scim.Target, note func(scim.Ref, string)) *scim.Path {
+	out := &scim.Path{AttributePath: scim.AttributePath{AttributeName: t.Ref.Name}}
+	if urn := t.Ref.Schema; urn != "" {
+		out.AttributePath.URIPrefix = &urn
+	}
+	sub := &t.Ref.Sub
+	if t.Sub == nil {
+		sub = nil
+	}
+	if p.ValueExpression == nil {
+		out.AttributePath.SubAttribute = sub
+		return out
+	}
+	out.SubAttribute = sub
+	out.ValueExpression = rewrite(p.ValueExpression, within(t), note)
+	return out
+}
+
 func (n *normalizer) filter(f scim.Filter) scim.Filter {
-	return n.rewrite(f, func(p scim.AttributePath) (scim.AttributePath, *scim.Attribute) {
+	return rewrite(f, func(p scim.AttributePath) (scim.AttributePath, scim.Target, bool) {
 		t, ok := n.rt.Resolve(p)
 		if !ok {
-			return p, nil
+			return p, t, false
 		}
-		return p, t.Leaf()
-	})
+		return canonical(&scim.Path{}, t, nil).AttributePath, t, true
+	}, n.note)
 }
 
-func (n *normalizer) valueFilter(f scim.Filter, a *scim.Attribute) scim.Filter {
-	return n.rewrite(f, func(p scim.AttributePath) (scim.AttributePath, *scim.Attribute) {
-		sub := a.SubAttribute(p.AttributeName)
-		if sub == nil {
-			return p, nil
+// lookup finds what a path in a filter names, and its canonical form; ok is false when there is none.
+type lookup func(scim.AttributePath) (path scim.AttributePath, t scim.Target, ok bool)
+
+// within looks names up among the sub-attributes of t's attribute.
+func within(t scim.Target) lookup {
+	return func(p scim.AttributePath) (scim.AttributePath, scim.Target, bool) {
+		sub := t.Attribute.SubAttribute(p.AttributeName)
+		if sub == nil || p.URIPrefix != nil || p.SubAttribute != nil {
+			return p, scim.Target{}, false
 		}
-		p.AttributeName = sub.Name
-		return p, sub
-	})
+		ref := t.Ref.Parent()
+		ref.Sub = sub.Name
+		return scim.AttributePath{AttributeName: sub.Name}, scim.Target{Ref: ref, Attribute: t.Attribute, Sub: sub}, true
+	}
 }
 
-func (n *normalizer) rewrite(f scim.Filter, lookup func(scim.AttributePath) (scim.AttributePath, *scim.Attribute)) scim.Filter {
+// rewrite gives the names in a filter the schema's spelling, and values the type of their attribute where a
+// client sent a boolean as text. Names that find finds nothing for stay, for validation to refuse.
+func rewrite(f scim.Filter, find lookup, note func(scim.Ref, string)) scim.Filter {
 	switch f := f.(type) {
 	case *scim.LogicalExpression:
-		return &scim.LogicalExpression{Left: n.rewrite(f.Left, lookup), Right: n.rewrite(f.Right, lookup), Operator: f.Operator}
+		return &scim.LogicalExpression{Left: rewrite(f.Left, find, note), Right: rewrite(f.Right, find, note), Operator: f.Operator}
 	case *scim.NotExpression:
-		return &scim.NotExpression{Expression: n.rewrite(f.Expression, lookup)}
+		return &scim.NotExpression{Expression: rewrite(f.Expression, find, note)}
 	case *scim.ValuePath:
-		_, a := lookup(f.AttributePath)
-		if a == nil {
+		path, t, ok := find(f.AttributePath)
+		if !ok {
 			return f
 		}
-		return &scim.ValuePath{AttributePath: f.AttributePath, ValueFilter: n.valueFilter(f.ValueFilter, a)}
+		return &scim.ValuePath{AttributePath: path, ValueFilter: rewrite(f.ValueFilter, within(t), note)}
 	case *scim.AttributeExpression:
-		out := *f
-		path, a := lookup(f.AttributePath)
-		out.AttributePath = path
-		if s, ok := f.CompareValue.(string); ok && a != nil && a.Kind == scim.Boolean {
+		path, t, ok := find(f.AttributePath)
+		if !ok {
+			return f
+		}
+		out := &scim.AttributeExpression{AttributePath: path, Operator: f.Operator, CompareValue: f.CompareValue}
+		if s, isText := f.CompareValue.(string); isText && t.Leaf().Kind == scim.Boolean {
 			if b, ok := booleanText(s); ok {
-				n.note(path.String(), "boolean as text")
 				out.CompareValue = b
+				if note != nil {
+					note(t.Ref, "boolean as text")
+				}
 			}
 		}
-		return &out
+		return out
 	default:
 		return f
 	}
-}
-
-// quotePath names the attribute of a path without the values of its filter, which may be personal.
-func quotePath(p *scim.Path) string { return strconv.Quote(p.AttributePath.String()) }
-
-// Validate checks a normalized request against the schema: types, required attributes, targets, the attributes
-// and operators of a filter. What the upstream can do is not its business. The error is an *Error.
-func Validate(req *scim.Request) error {
-	switch req.Op {
-	case scim.OpCreate, scim.OpReplace:
-		return req.Type.Validate(req.Resource)
-	case scim.OpPatch:
-		for i, op := range req.Operations {
-			if op.Target.Attribute == nil || op.Op == "remove" {
-				continue
-			}
-			if err := op.Target.Check(op.Value); err != nil {
-				if e, ok := err.(*scim.Error); ok {
-					e.Detail = "Operations[" + strconv.Itoa(i) + "]: " + e.Detail
-				}
-				return err
-			}
-		}
-	case scim.OpQuery:
-		if req.Query.Filter != nil {
-			_, err := req.Type.Attributes(req.Query.Filter)
-			return err
-		}
-	case scim.OpGet, scim.OpDelete:
-		if req.ID == "" {
-			return scim.Errorf(http.StatusNotFound, "", "an id is required")
-		}
-	}
-	return nil
 }

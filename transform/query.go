@@ -20,7 +20,7 @@ func (s *shape) query(p *profile.Profile, req *scim.Request, known map[Lookup][]
 		up.Query.Count = q.Count
 	}
 	sortHere := q.SortBy
-	if q.SortBy != nil && p.Sort && s.upstreamHas(*q.SortBy) {
+	if q.SortBy != nil && p.Sort && s.shownAsStored(*q.SortBy) && !(s.alias.on && *q.SortBy == refUserName) {
 		up.Query.SortBy, up.Query.Descending, sortHere = q.SortBy, q.Descending, nil
 	}
 	if q.Filter == nil {
@@ -75,14 +75,18 @@ func (s *shape) byIdentity(p *profile.Profile, req, up *scim.Request, known map[
 		}
 		switch {
 		case ref == refID:
-			return &Plan{How: Candidate, IDs: []string{value}, Requests: []*scim.Request{s.bare(req)}, Residual: filter, Why: "read by id"}
+			ids := []string{value}
+			if !isID(value) {
+				ids = nil
+			}
+			return &Plan{How: Candidate, IDs: ids, Requests: []*scim.Request{s.bare(req)}, Residual: filter, Why: "read by id"}
 		case ref == refExternalID && s.keepsExtID:
 			var ids []string
 			for _, h := range known[Lookup{By: "externalId", Value: value}] {
 				ids = append(ids, h.ID)
 			}
 			return &Plan{How: Candidate, IDs: ids, Requests: []*scim.Request{s.bare(req)}, Residual: filter, Why: "externalId is held here: read by id"}
-		case ref == refUserName && s.alias > 0:
+		case ref == refUserName && s.alias.on:
 			for _, h := range known[Lookup{By: "userName", Value: value}] {
 				if h.Sent == "" || !s.pushes(p, c) {
 					continue
@@ -102,7 +106,7 @@ func (s *shape) byIdentity(p *profile.Profile, req, up *scim.Request, known map[
 func (s *shape) pushDown(p *profile.Profile, f scim.Filter) (pushed scim.Filter, rest bool) {
 	if s.pushes(p, f) && s.exact(f) {
 		// A stored name may be the alias of a longer one, which is then what the client is shown.
-		return f, s.alias > 0 && s.mentions(f, refUserName)
+		return f, s.alias.on && s.mentions(f, refUserName)
 	}
 	for _, c := range conjuncts(f) {
 		if !s.pushes(p, c) || !s.exact(c) {
@@ -131,19 +135,10 @@ func (s *shape) pushes(p *profile.Profile, f scim.Filter) bool {
 		return (p.Filter.All || p.Filter.Not) && s.pushes(p, f.Expression)
 	case *scim.AttributeExpression:
 		t, ok := s.rt.Resolve(f.AttributePath)
-		return ok && (p.Filter.All || s.evaluates(t.Ref.String(), string(f.Operator)))
+		return ok && (p.Filter.All || s.evaluates(t.Ref.String(), f.Operator))
 	case *scim.ValuePath:
-		if p.Filter.All {
-			return true
-		}
 		t, ok := s.rt.Resolve(f.AttributePath)
-		if !ok {
-			return false
-		}
-		if p.Filter.ValuePath {
-			return s.valueFilterPushes(t, f.ValueFilter)
-		}
-		return s.pushesElement(t, f)
+		return ok && (p.Filter.All || s.pushesElement(t, f) || p.Filter.ValuePath && s.pushesValueFilter(p, t, f.ValueFilter))
 	default:
 		return false
 	}
@@ -156,32 +151,36 @@ func (s *shape) pushesElement(t scim.Target, f *scim.ValuePath) bool {
 	if !ok || and.Operator != scim.And {
 		return false
 	}
-	term, ok := and.Right.(*scim.AttributeExpression)
-	if !ok {
-		return false
+	takes := func(filter, compared scim.Filter) bool {
+		term, ok := compared.(*scim.AttributeExpression)
+		if !ok {
+			return false
+		}
+		sub := term.AttributePath.AttributeName
+		path := scim.FormatPath(&scim.Path{AttributePath: f.AttributePath, ValueExpression: filter, SubAttribute: &sub})
+		return s.evaluates(path, term.Operator)
 	}
-	sub := term.AttributePath.AttributeName
-	path := scim.FormatPath(&scim.Path{AttributePath: scim.AttributePath{AttributeName: t.Ref.Name}, ValueExpression: and.Left, SubAttribute: &sub})
-	return s.evaluates(path, string(term.Operator))
+	return t.Sub == nil && (takes(and.Left, and.Right) || takes(and.Right, and.Left))
 }
 
-func (s *shape) valueFilterPushes(t scim.Target, f scim.Filter) bool {
+func (s *shape) pushesValueFilter(p *profile.Profile, t scim.Target, f scim.Filter) bool {
 	switch f := f.(type) {
 	case *scim.LogicalExpression:
-		return s.valueFilterPushes(t, f.Left) && s.valueFilterPushes(t, f.Right)
+		able := f.Operator == scim.And && p.Filter.And || f.Operator == scim.Or && p.Filter.Or
+		return able && s.pushesValueFilter(p, t, f.Left) && s.pushesValueFilter(p, t, f.Right)
 	case *scim.NotExpression:
-		return s.valueFilterPushes(t, f.Expression)
+		return p.Filter.Not && s.pushesValueFilter(p, t, f.Expression)
 	case *scim.AttributeExpression:
 		ref := t.Ref
 		ref.Sub = f.AttributePath.AttributeName
-		return s.evaluates(ref.String(), string(f.Operator))
+		return s.evaluates(ref.String(), f.Operator)
 	default:
 		return false
 	}
 }
 
-func (s *shape) evaluates(path, operator string) bool {
-	return slices.Contains(s.filters[strings.ToLower(path)], strings.ToLower(operator))
+func (s *shape) evaluates(path string, operator scim.CompareOperator) bool {
+	return slices.Contains(s.filters[strings.ToLower(path)], strings.ToLower(string(operator)))
 }
 
 // exact reports whether the upstream's answer to a filter is the gateway's: no attribute in it is shown other
@@ -193,19 +192,17 @@ func (s *shape) exact(f scim.Filter) bool {
 	}
 	for _, ref := range refs {
 		switch {
-		case ref.Name == "meta" && ref.Sub != "" && ref.Schema == "":
-			if ref.Sub == "location" || ref.Sub == "version" {
-				return false
-			}
-		case ref.Name == "schemas" && ref.Schema == "":
+		case ref.Name == "meta" && ref.Sub != "created" && ref.Sub != "lastModified":
+			return false // the gateway's own
+		case ref == refSchemas:
 			return false
 		case ref == refUserName:
 			// Under an alias the stored name is not the one that is shown. Equality with a name that has no alias
 			// is exact; for the other operators the upstream's answer misses the aliased users.
-			if s.alias > 0 && !isEquality(f) {
+			if s.alias.on && !isEquality(f) {
 				return false
 			}
-		case !s.upstreamHas(ref), s.keeps && !s.shared(ref) && !s.stored.Whole(ref):
+		case !s.shownAsStored(ref):
 			return false
 		}
 	}
@@ -217,11 +214,12 @@ func (s *shape) mentions(f scim.Filter, ref scim.Ref) bool {
 	return err == nil && slices.Contains(refs, ref)
 }
 
-func (s *shape) upstreamHas(ref scim.Ref) bool { return s.shared(ref) || s.stored.Touches(ref) }
-
-// shared are the attributes that every service provider has.
-func (s *shape) shared(ref scim.Ref) bool {
-	return ref == refID || ref.Name == "meta" && ref.Schema == ""
+// shownAsStored reports whether the upstream has the attribute and the gateway adds nothing to it.
+func (s *shape) shownAsStored(ref scim.Ref) bool {
+	if ref == refID || ref.Name == "meta" && ref.Schema == "" {
+		return true // every service provider has them
+	}
+	return s.stored.Touches(ref) && !s.mayKeep(ref) && s.hasRoom(ref)
 }
 
 func isEquality(f scim.Filter) bool {

@@ -31,12 +31,25 @@ type Transform struct {
 type shape struct {
 	rt         *scim.ResourceType
 	resource   *profile.Resource
-	stored     *scim.AttributeSet  // what the upstream stores
-	keeps      bool                // the gateway may hold values of its own: kept attributes or aliases
-	keepsExtID bool                // externalId is held by the gateway
-	alias      int                 // longest userName the upstream takes, when longer ones get an alias; 0: none
+	attributes []attribute        // those the profile lists
+	stored     *scim.AttributeSet // what the upstream stores
+	keeps      bool               // the gateway may hold values of its own: kept attributes, externalId or aliases
+	keepsExtID bool               // externalId is held by the gateway
+	alias      alias
 	plain      []scim.Ref          // complex attributes that travel as their plain value
-	filters    map[string][]string // operators the upstream evaluates, by formatted attribute path in lower case
+	filters    map[string][]string // operators the upstream evaluates, by canonical attribute path in lower case
+}
+
+// attribute is one that the profile lists.
+type attribute struct {
+	target   scim.Target
+	filter   scim.Filter // picks the elements it is about; nil: all
+	handling profile.Handling
+}
+
+// picks reports whether an element is one that the attribute's path, which has a value filter, is about.
+func (a *attribute) picks(rt *scim.ResourceType, element any) bool {
+	return rt.MatchValue(scim.Target{Ref: a.target.Ref.Parent(), Attribute: a.target.Attribute}, a.filter, element)
 }
 
 // New compiles a profile. The error is a profile.Problems that names each attribute path that does not compile,
@@ -62,25 +75,26 @@ func New(p *profile.Profile) (*Transform, error) {
 
 func compile(p *profile.Profile, rt *scim.ResourceType, r *profile.Resource, problems *profile.Problems) (*shape, *scim.ResourceType) {
 	s := &shape{rt: rt, resource: r, filters: map[string][]string{}}
-	var stored, held []string
+	upstream := rt.Restrict(func(ref scim.Ref) bool {
+		return ref.Schema == "" || slices.ContainsFunc(r.Extensions, func(urn string) bool { return strings.EqualFold(urn, ref.Schema) })
+	})
+	var stored []string
 	for _, a := range r.Attributes {
-		path, target, err := rt.CompilePath(a.Path)
-		if err != nil {
-			*problems = append(*problems, profile.Problem{File: a.File, Line: a.Line, Column: a.Column, Message: scim.Detail(err)})
+		path, target, problem := compilePath(rt, upstream, a)
+		if problem == "" && a.OnViolation == profile.ViolationAlias {
+			s.alias = newAlias(a)
+			problem = s.alias.problem()
+		}
+		if problem != "" {
+			*problems = append(*problems, profile.Problem{File: a.File, Line: a.Line, Column: a.Column, Message: problem})
 			continue
 		}
-		switch {
-		case a.Handling == "":
+		s.attributes = append(s.attributes, attribute{target: target, filter: path.ValueExpression, handling: a.Handling})
+		if a.Handling == "" {
 			stored = append(stored, a.Path)
-		case a.Handling == profile.HandlingKeep:
-			held = append(held, a.Path)
-			s.keepsExtID = s.keepsExtID || target.Ref == scim.Ref{Name: "externalId"}
 		}
 		if a.Form == profile.FormValue {
 			s.plain = append(s.plain, target.Ref)
-		}
-		if a.OnViolation == profile.ViolationAlias {
-			s.alias = a.MaxLength
 		}
 		if len(a.Filter) > 0 {
 			s.filters[strings.ToLower(scim.FormatPath(path))] = a.Filter
@@ -89,35 +103,76 @@ func compile(p *profile.Profile, rt *scim.ResourceType, r *profile.Resource, pro
 	if len(*problems) > 0 {
 		return s, rt
 	}
-	// Every path has just compiled, so the sets do too.
-	upstream := rt.Restrict(func(ref scim.Ref) bool {
-		return ref.Schema == "" || slices.ContainsFunc(r.Extensions, func(urn string) bool { return strings.EqualFold(urn, ref.Schema) })
-	})
-	s.stored, _, _ = scim.NewAttributeSet(upstream, r.Complete, stored)
-	kept, _, _ := scim.NewAttributeSet(rt, false, held)
-	s.keeps = len(held) > 0 || r.Unlisted == profile.HandlingKeep && !r.Complete || s.alias > 0
+	s.stored, _, _ = scim.NewAttributeSet(upstream, r.Complete, stored) // every path has just compiled
+	s.keepsExtID = !s.stored.Touches(refExternalID)
+	s.keeps = s.keepsExtID || s.alias.on || slices.ContainsFunc(s.attributes, func(a attribute) bool { return a.handling == profile.HandlingKeep }) ||
+		r.Unlisted == profile.HandlingKeep && !r.Complete
 	if r.Complete {
 		return s, upstream
 	}
-	return s, rt.Restrict(func(ref scim.Ref) bool {
-		return r.Unlisted == profile.HandlingKeep || kept.Touches(ref) || s.stored.Touches(ref) && shownWhole(rt, s.stored, ref)
-	})
+	return s, rt.Restrict(s.shows)
 }
 
-// shownWhole keeps a complex attribute out of Restrict's "whole" answer when only some of its sub-attributes are
-// stored, so that discovery lists just those.
-func shownWhole(rt *scim.ResourceType, stored *scim.AttributeSet, ref scim.Ref) bool {
-	t, ok := rt.Lookup(ref)
-	if !ok || t.Leaf().Kind != scim.Complex {
-		return ok
+// compilePath compiles the path of an attribute; problem says why it cannot be what the profile says it is.
+func compilePath(rt, upstream *scim.ResourceType, a profile.Attribute) (path *scim.Path, target scim.Target, problem string) {
+	path, target, err := rt.CompilePath(a.Path)
+	if err != nil {
+		return nil, target, scim.Detail(err)
 	}
-	for _, sub := range t.Attribute.Sub {
-		if !stored.Touches(scim.Ref{Schema: ref.Schema, Name: ref.Name, Sub: sub.Name}) {
+	if _, ok := upstream.Lookup(target.Ref); !ok && a.Handling == "" {
+		return nil, target, a.Path + ": the upstream cannot have it without its schema: add " + target.Ref.Schema + " to extensions"
+	}
+	return canonical(path, target, nil), target, ""
+}
+
+// shows reports whether the client may see the attribute: all of it, so that discovery lists the sub-attributes
+// that are there where some are not.
+func (s *shape) shows(ref scim.Ref) bool {
+	t, ok := s.rt.Lookup(ref)
+	if ok && t.Leaf().Kind == scim.Complex {
+		return !slices.ContainsFunc(t.Attribute.Sub, func(sub *scim.Attribute) bool {
+			return !s.shows(scim.Ref{Schema: ref.Schema, Name: ref.Name, Sub: sub.Name})
+		})
+	}
+	return s.stored.Touches(ref) || s.mayKeep(ref)
+}
+
+// handling is what the profile says about a value that the upstream lacks.
+func (s *shape) handling(w scim.Write) profile.Handling {
+	for _, a := range s.attributes {
+		if a.handling != "" && a.target.Ref.Covers(w.Ref) && (a.filter == nil || w.Element != nil && a.picks(s.rt, w.Element)) {
+			return a.handling
+		}
+	}
+	return s.resource.Unlisted
+}
+
+// mayKeep reports whether the gateway may hold values of the attribute, or parts of it.
+func (s *shape) mayKeep(ref scim.Ref) bool {
+	t, ok := s.rt.Lookup(ref)
+	switch {
+	case ref == refExternalID:
+		return s.keepsExtID
+	case !ok || s.stored.Whole(ref) || t.Leaf().ReadOnly() || t.Attribute.ReadOnly() || t.Leaf().Returned == "never":
+		return false
+	}
+	for _, a := range s.attributes {
+		if a.handling == profile.HandlingKeep && (a.target.Ref.Covers(ref) || ref.Covers(a.target.Ref)) {
+			return true
+		}
+		if a.handling != "" && a.filter == nil && a.target.Ref.Covers(ref) {
 			return false
 		}
 	}
-	return true
+	return s.resource.Unlisted == profile.HandlingKeep && !s.resource.Complete
 }
+
+var (
+	refUserName   = scim.Ref{Name: "userName"}
+	refExternalID = scim.Ref{Name: "externalId"}
+	refID         = scim.Ref{Name: "id"}
+	refSchemas    = scim.Ref{Name: "schemas"}
+)
 
 // Types are the resource types at the gateway's face. A type the upstream lacks is among them: it is answered
 // with an empty list, because Entra's job goes into quarantine over a 404 at /Groups.
@@ -156,10 +211,13 @@ func (t *Transform) Get(rt *scim.ResourceType, id string, origin scim.Origin) *s
 // Held is what the gateway holds of one resource of the upstream.
 type Held struct {
 	ID         string
-	UserName   string        // as the client knows it
-	Sent       string        // the alias the upstream was sent instead; "" when there is none
-	ExternalID string        // "" when it is not held
-	Kept       scim.Resource // attributes the upstream lacks; nil when there are none
+	UserName   string // as the client knows it
+	Sent       string // the alias the upstream was sent instead; "" when there is none
+	ExternalID string // "" when it is not held
+	// Kept are attributes the upstream lacks; nil when there are none. Of a value of a multi-valued attribute that
+	// is parted, it has what the upstream stores too, so that the parts can be told to belong together; clients are
+	// only shown the parts the upstream lacks.
+	Kept scim.Resource
 }
 
 // Lookup names resources in the identity map: those whose attribute By ("userName" or "externalId") is Value.

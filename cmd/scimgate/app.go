@@ -157,7 +157,7 @@ func (a *app) start(ctx context.Context) error {
 			}
 		})
 	}
-	a.event("started", "scimgate "+version()+" answers", "")
+	a.event("started", version()+" answers", "")
 	return nil
 }
 

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,11 +64,17 @@ func loadConfig(file string, env func(string) string) (*config.Config, error) {
 	if err != nil && !ok {
 		return nil, err
 	}
+	var profiles []*profile.Profile
 	if cfg != nil {
+		profiles = append(profiles, cfg.Simulate)
 		for _, c := range cfg.Connections {
-			problems = uncompiled(problems, c.Profile)
+			profiles = append(profiles, c.Profile)
 		}
-		problems = uncompiled(problems, cfg.Simulate)
+	} else {
+		profiles = legible(cmp.Or(file, env("SCIMGATE_CONFIG")), env)
+	}
+	for _, p := range profiles {
+		problems = uncompiled(problems, p)
 	}
 	if err := problems.Err(); err != nil {
 		return nil, err
@@ -72,8 +82,57 @@ func loadConfig(file string, env func(string) string) (*config.Config, error) {
 	return cfg, nil
 }
 
+// legible are the profiles of a configuration that has problems, with their overrides, as far as they can be read: so
+// that their attribute paths are checked in the same run. What cannot be read here has been told by config.Load.
+func legible(file string, env func(string) string) []*profile.Profile {
+	if file == "" {
+		p, err := profile.Load(cmp.Or(env("SCIMGATE_PROFILE"), config.DefaultProfile))
+		if err != nil {
+			return nil
+		}
+		return []*profile.Profile{p}
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	src, err := io.ReadAll(io.LimitReader(f, profile.MaxFile+1))
+	if err != nil {
+		return nil
+	}
+	var told profile.Problems
+	var list []*profile.Profile
+	top, ok := profile.Read(file, src, &told)
+	if !ok {
+		return nil
+	}
+	top.Fields(profile.Fields{"connections": func(v profile.Value) {
+		for _, connection := range v.List(1, 64) {
+			name := config.DefaultProfile
+			var overrides *profile.Value
+			connection.Fields(profile.Fields{
+				"profile":   func(v profile.Value) { name = v.Text() },
+				"overrides": func(v profile.Value) { overrides = &v },
+			})
+			if profile.IsPath(name) && !filepath.IsAbs(name) {
+				name = filepath.Join(filepath.Dir(file), name)
+			}
+			p, err := profile.Load(name)
+			if err != nil {
+				continue
+			}
+			if overrides != nil {
+				p = p.Override(*overrides)
+			}
+			list = append(list, p)
+		}
+	}})
+	return list
+}
+
 // uncompiled adds to problems the attribute paths of a profile that do not compile. Transform and policy compile the
-// same paths, and connections may share a profile: each problem is added once.
+// same paths, connections may share a profile, and reading may have told a problem already: each place is told once.
 func uncompiled(problems profile.Problems, p *profile.Profile) profile.Problems {
 	if p == nil {
 		return problems
@@ -83,7 +142,10 @@ func uncompiled(problems profile.Problems, p *profile.Profile) profile.Problems 
 	for _, err := range []error{shape, rules} {
 		found, _ := errors.AsType[profile.Problems](err)
 		for _, problem := range found {
-			if !slices.Contains(problems, problem) {
+			told := func(other profile.Problem) bool {
+				return other.File == problem.File && other.Line == problem.Line && other.Column == problem.Column
+			}
+			if !slices.ContainsFunc(problems, told) {
 				problems = append(problems, problem)
 			}
 		}
@@ -115,7 +177,9 @@ func describeConfig(s *screen, cfg *config.Config, now time.Time) {
 	}
 }
 
-func expired(t config.Token, now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
+func expired(t config.Token, now time.Time) bool {
+	return !t.Expires.IsZero() && !now.Before(t.Expires)
+}
 
 func tokens(list []config.Token, now time.Time) string {
 	var texts []string

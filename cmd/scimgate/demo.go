@@ -50,10 +50,7 @@ expected and what was found. Exit code 0 only if every row of the table holds.`,
 			if err != nil {
 				return err
 			}
-			if !table.print(d.out) {
-				return errTold
-			}
-			return nil
+			return table.verdict(d.out)
 		},
 	}
 	cmd.Flags().IntVar(&users, "users", 200, "how many users, at least 40")
@@ -414,7 +411,7 @@ func (d *demo) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.title("What the upstream was called for, per operation of a client that the trail has")
+	d.title("What the upstream was called for, by operation of the clients, from the trail")
 	type sum struct{ requests, calls, sent int }
 	sums := map[string]*sum{}
 	closings := map[int64]int{}
@@ -474,9 +471,11 @@ func (d *demo) judge(ctx context.Context) error {
 	d.expect("user found by externalId, which the upstream lacks", "1 user, 1 upstream call", d.byExternalID())
 
 	d.title("The end of the trail")
+	var lines [][]cell
 	for _, r := range trail[max(0, len(trail)-8):] {
-		d.say("%s", line(r))
+		lines = append(lines, recordLine(r, false))
 	}
+	new(table).printAll(d.out, lines)
 	return nil
 }
 
@@ -625,10 +624,10 @@ func (d *demo) expect(what string, expected, found any) {
 	d.table = append(d.table, expectation{what, fmt.Sprint(expected), fmt.Sprint(found)})
 }
 
-// print shows the table, and reports whether every row holds.
-func (e *expectations) print(out *screen) bool {
+// verdict shows the table; it is errTold unless every row holds.
+func (e *expectations) verdict(out *screen) error {
 	out.printf("\n%s\n", out.paint(bold, "Expected and found"))
-	ok := true
+	var err error
 	width := 0
 	for _, x := range *e {
 		width = max(width, len(x.what))
@@ -636,7 +635,7 @@ func (e *expectations) print(out *screen) bool {
 	for _, x := range *e {
 		mark := out.paint(green, "ok  ")
 		if x.expected != x.found {
-			mark, ok = out.paint(red, "FAIL"), false
+			mark, err = out.paint(red, "FAIL"), errTold
 		}
 		out.printf("  %s  %-*s  %s", mark, width, x.what, x.found)
 		if x.expected != x.found {
@@ -644,5 +643,5 @@ func (e *expectations) print(out *screen) bool {
 		}
 		out.printf("\n")
 	}
-	return ok
+	return err
 }

@@ -178,6 +178,7 @@ func cutBase(path, base string) (rest string, below bool) {
 type explanation struct {
 	Connection string      `json:"connection,omitempty"`
 	Profile    string      `json:"profile"`
+	Upstream   string      `json:"upstream"`
 	Received   received    `json:"received"`
 	Reshaped   []reshaped  `json:"reshaped,omitempty"`
 	Findings   []finding   `json:"findings,omitempty"`
@@ -234,7 +235,9 @@ type forwarded struct {
 	Method string            `json:"method"`
 	URL    string            `json:"url"`
 	Header map[string]string `json:"header,omitempty"` // what depends on the request
-	Body   any               `json:"body,omitempty"`
+	Body   map[string]any    `json:"body,omitempty"`
+	// Operations are applied to what was read, which makes the body.
+	Operations []value `json:"operations,omitempty"`
 }
 
 const explainNote = "Aliases, externalIds and kept attributes of existing users are not known here: explain looks nothing up."
@@ -242,7 +245,7 @@ const explainNote = "Aliases, externalIds and kept attributes of existing users 
 // explain goes the way of a message. The error is a fault of this program or of the profile, never a refusal.
 func (d *door) explain(ctx context.Context, msg *message) (*explanation, error) {
 	path, _ := cutBase(msg.path, d.path)
-	e := &explanation{Connection: d.name, Profile: d.profile.Name, Note: explainNote}
+	e := &explanation{Connection: d.name, Profile: d.profile.Name, Upstream: d.upstream, Note: explainNote}
 	e.Received = received{Method: msg.method, Path: cmp.Or(path, "/")}
 	if msg.query != "" {
 		e.Received.Path += "?" + msg.query
@@ -259,20 +262,26 @@ func (d *door) explain(ctx context.Context, msg *message) (*explanation, error) 
 	e.Received.ResourceType = req.Type.Name
 	e.Received.Values = receivedValues(req)
 	x, err := gateway.Explain(d.profile, req)
-	if x != nil {
-		for _, n := range x.Notes {
-			e.Reshaped = append(e.Reshaped, reshaped{n.Path, n.What})
-		}
-		for _, f := range x.Findings {
-			e.Findings = append(e.Findings, finding{f.Rule, string(f.Verdict), f.Path, f.Reason})
-		}
-		err = cmp.Or(err, x.Refusal)
-	}
-	if err != nil {
+	if x == nil {
 		return e, e.refuse(err)
 	}
+	for _, n := range x.Notes {
+		e.Reshaped = append(e.Reshaped, reshaped{n.Path, n.What})
+	}
+	for _, f := range x.Findings {
+		e.Findings = append(e.Findings, finding{f.Rule, string(f.Verdict), f.Path, f.Reason})
+	}
+	if len(x.Findings) > 0 { // it came as far as the rules
+		if e.Requests, err = d.readFirst(ctx, req); err != nil {
+			return e, err
+		}
+	}
+	if x.Refusal != nil {
+		return e, e.refuse(x.Refusal)
+	}
 	e.Plan = describePlan(x.Plan)
-	e.Requests, err = d.requests(ctx, req, x.Plan)
+	requests, err := d.requests(ctx, req, x.Plan)
+	e.Requests = append(e.Requests, requests...)
 	return e, err
 }
 
@@ -287,10 +296,7 @@ func (e *explanation) refuse(err error) error {
 }
 
 func receivedValues(req *scim.Request) []value {
-	var list []value
-	for _, op := range req.Operations {
-		list = append(list, value{op.Op, scim.FormatPath(op.Path), masked(scim.FormatPath(op.Path), op.Value)})
-	}
+	list := operations(req.Operations)
 	if req.Resource != nil {
 		for w := range req.Type.Values(req.Resource) {
 			list = append(list, value{"", w.Path, masked(w.Path, w.Value)})
@@ -307,79 +313,92 @@ func describePlan(p *transform.Plan) *planned {
 	return out
 }
 
-// requests are what would go upstream, in order, as far as it does not depend on the upstream's answers.
-func (d *door) requests(ctx context.Context, req *scim.Request, plan *transform.Plan) ([]forwarded, error) {
-	var list []forwarded
-	add := func(r scim.Request, why string) error {
-		f, err := d.forward(ctx, r, why)
-		list = append(list, f)
-		return err
-	}
-	get := func(id, why string) error {
-		return add(scim.Request{Op: scim.OpGet, Type: req.Type, ID: id, Query: scim.Query{StartIndex: 1}}, why)
-	}
-	var err error
-	if needs, e := d.readsFirst(req); e != nil || needs {
-		err = errors.Join(e, get(req.ID, "first, because a rule or If-Match has to see the resource as it is"))
-	}
-	switch plan.How {
-	case transform.Local:
-	case transform.ReadWrite:
-		err = errors.Join(err, get(req.ID, "read"))
-		f, e := d.forward(ctx, scim.Request{Op: scim.OpReplace, Type: req.Type, ID: req.ID}, "write what was read, after these operations")
-		f.Body = operations(plan.Requests[0].Operations)
-		list, err = append(list, f), errors.Join(err, e)
-	case transform.Candidate:
-		for _, id := range plan.IDs {
-			err = errors.Join(err, get(id, ""))
-		}
-		if len(plan.IDs) == 0 {
-			err = errors.Join(err, get(anyID, "for each user that the identity map has under that value"))
-		}
-	case transform.Scan:
-		err = errors.Join(err, add(*plan.Requests[0], "and so on, page by page"))
-	default:
-		for i, r := range plan.Requests {
-			r := *r
-			if i == 0 && d.profile.ETag {
-				r.Preconditions = req.Preconditions
-			}
-			err = errors.Join(err, add(r, ""))
-		}
-	}
-	return list, err
-}
-
-// readsFirst reports whether the gateway reads the resource before it decides.
-func (d *door) readsFirst(req *scim.Request) (bool, error) {
+// readFirst is the request that the gateway sends before it decides, if it has to see the resource as it is.
+func (d *door) readFirst(ctx context.Context, req *scim.Request) ([]forwarded, error) {
 	normal, _, err := transform.Normalize(req)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	rules, err := policy.New(d.profile)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	compares := !d.profile.ETag && req.Preconditions.IfMatch != "" && req.ID != "" && req.Op.Writes()
-	return compares || rules.NeedsCurrent(normal), nil
+	if !compares && !rules.NeedsCurrent(normal) {
+		return nil, nil
+	}
+	f, err := d.get(ctx, req, req.ID, "first, because a rule or If-Match has to see the resource as it is")
+	return []forwarded{f}, err
 }
 
-func operations(ops []scim.PatchOp) any {
+// requests are what a plan sends, in order, as far as it does not depend on the upstream's answers.
+func (d *door) requests(ctx context.Context, req *scim.Request, plan *transform.Plan) ([]forwarded, error) {
+	switch plan.How {
+	case transform.Local:
+		return nil, nil
+	case transform.ReadWrite:
+		read, err := d.get(ctx, req, req.ID, "read")
+		if err != nil {
+			return nil, err
+		}
+		write, err := d.forward(ctx, &scim.Request{Op: scim.OpReplace, Type: req.Type, ID: req.ID}, "write what was read, with these operations applied")
+		write.Body, write.Operations = nil, operations(plan.Requests[0].Operations)
+		return []forwarded{read, write}, err
+	case transform.Candidate:
+		ids, why := plan.IDs, ""
+		if len(ids) == 0 {
+			ids, why = []string{anyID}, "for each user that the identity map has under this value"
+		}
+		var list []forwarded
+		for _, id := range ids {
+			f, err := d.get(ctx, req, id, why)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, f)
+		}
+		return list, nil
+	case transform.Scan:
+		f, err := d.forward(ctx, plan.Requests[0], "and so on, page by page")
+		return []forwarded{f}, err
+	}
+	var list []forwarded
+	for i, r := range plan.Requests {
+		if i == 0 && d.profile.ETag {
+			r.Preconditions = req.Preconditions
+		}
+		f, err := d.forward(ctx, r, "")
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, f)
+	}
+	return list, nil
+}
+
+func (d *door) get(ctx context.Context, req *scim.Request, id, why string) (forwarded, error) {
+	return d.forward(ctx, &scim.Request{Op: scim.OpGet, Type: req.Type, ID: id, Query: scim.Query{StartIndex: 1}}, why)
+}
+
+// operations are the operations of a PATCH, without passwords.
+func operations(ops []scim.PatchOp) []value {
 	var list []value
 	for _, op := range ops {
-		list = append(list, value{op.Op, scim.FormatPath(op.Path), masked(scim.FormatPath(op.Path), op.Value)})
+		path := scim.FormatPath(op.Path)
+		list = append(list, value{op.Op, path, masked(path, op.Value)})
 	}
 	return list
 }
 
 // forward makes the HTTP form of one request.
-func (d *door) forward(ctx context.Context, req scim.Request, why string) (forwarded, error) {
+func (d *door) forward(ctx context.Context, req *scim.Request, why string) (forwarded, error) {
 	if r := d.profile.Resource(req.Type.Name); r != nil {
-		rt := *req.Type
+		local, rt := *req, *req.Type
 		rt.Endpoint = r.Endpoint
-		req.Type = &rt
+		local.Type = &rt
+		req = &local
 	}
-	hr, err := scim.NewHTTPRequest(ctx, d.upstream, d.profile.ContentType, &req)
+	hr, err := scim.NewHTTPRequest(ctx, d.upstream, d.profile.ContentType, req)
 	if err != nil {
 		return forwarded{}, err
 	}
@@ -398,7 +417,7 @@ func (d *door) forward(ctx context.Context, req scim.Request, why string) (forwa
 		if err != nil {
 			return f, fmt.Errorf("show the body: %w", err)
 		}
-		f.Body = masked("", map[string]any(object))
+		f.Body = maskedObject(object)
 	}
 	return f, nil
 }

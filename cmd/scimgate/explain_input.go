@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -43,8 +45,10 @@ func readMessage(cmd *cobra.Command, f *explainFlags) (*message, error) {
 	if _, ok := terminal(cmd.InOrStdin()); ok {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Type or paste a request, then press Ctrl-D.")
 	}
-	input, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxInput+1))
+	input, err := readInput(cmd.Context(), cmd.InOrStdin())
 	switch {
+	case errors.Is(err, context.Canceled):
+		return nil, err
 	case err != nil:
 		return nil, usage(cmd, "read standard input: %w", err)
 	case len(input) > maxInput:
@@ -55,6 +59,23 @@ func readMessage(cmd *cobra.Command, f *explainFlags) (*message, error) {
 		return nil, usage(cmd, "%w", err)
 	}
 	return msg, nil
+}
+
+// readInput reads at most one byte more than maxInput. It returns when ctx ends, also while a terminal is silent.
+func readInput(ctx context.Context, r io.Reader) ([]byte, error) {
+	done := make(chan struct{})
+	var read []byte
+	var failed error
+	go func() {
+		defer close(done)
+		read, failed = io.ReadAll(io.LimitReader(r, maxInput+1))
+	}()
+	select {
+	case <-done:
+		return read, failed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // parseMessage makes a message of an input; method and path, where they are not "", take the place of what it says.
@@ -85,10 +106,10 @@ func parseMessage(input []byte, method, path string) (*message, error) {
 		target = path
 	}
 	msg.method = strings.ToUpper(msg.method)
-	if _, rest, ok := strings.Cut(target, "://"); ok && !strings.HasPrefix(target, "/") {
-		target = rest[len(rest)-len(strings.TrimLeftFunc(rest, func(r rune) bool { return r != '/' })):]
+	if scheme, rest, ok := strings.Cut(target, "://"); ok && !strings.Contains(scheme, "/") {
+		_, below, _ := strings.Cut(rest, "/")
+		target = "/" + below
 	}
-	target, _, _ = strings.Cut(target, "#")
 	msg.path, msg.query, _ = strings.Cut(target, "?")
 	if !strings.HasPrefix(msg.path, "/") {
 		return nil, fmt.Errorf("the path %s does not begin with a slash", shown(msg.path))
@@ -147,7 +168,7 @@ func guess(body []byte, method, path string) (string, string, error) {
 	case path == "":
 		return "", "", fmt.Errorf("schemas does not say what this body is: a PatchOp, a User or a Group; or say --method and --path")
 	}
-	if strings.EqualFold(method, http.MethodPut) {
+	if method != "" && !strings.EqualFold(method, http.MethodPost) {
 		endpoint += "/" + anyID
 	}
 	return "POST", endpoint, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"scimgate/policy"
@@ -24,15 +25,7 @@ func masked(path string, v any) any {
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		out := make(map[string]any, len(v))
-		at, _ := v["path"].(string) // of a PATCH operation
-		for name, e := range v {
-			if name == "value" && isPassword(at) {
-				name, e = "value", masked(at, e)
-			}
-			out[name] = masked(name, e)
-		}
-		return out
+		return maskedObject(v)
 	case []any:
 		out := make([]any, len(v))
 		for i, e := range v {
@@ -41,6 +34,19 @@ func masked(path string, v any) any {
 		return out
 	}
 	return v
+}
+
+func maskedObject(object map[string]any) map[string]any {
+	out := make(map[string]any, len(object))
+	for name, v := range object {
+		out[name] = masked(name, v)
+	}
+	if at, ok := object["path"].(string); ok { // an operation of a PATCH
+		if v := object["value"]; v != nil {
+			out["value"] = masked(at, v)
+		}
+	}
+	return out
 }
 
 func isPassword(path string) bool {
@@ -55,11 +61,15 @@ func (e *explanation) print(s *screen) {
 	}
 	s.section("received", shown(what))
 	for _, v := range e.Received.Values {
-		s.item(strings.TrimSpace(v.Op + " " + shown(orDash(v.Path)) + " = " + jsonText(v.Value)))
+		s.item(operationText(v))
 	}
 	to := "profile " + e.Profile
 	if e.Connection != "" {
 		to = "connection " + e.Connection + ", " + to
+	}
+	to += ", upstream " + e.Upstream
+	if e.Upstream == noUpstream {
+		to += " (the profile has no URL of its own: this one stands in)"
 	}
 	s.section("for", to)
 	for i, r := range e.Reshaped {
@@ -75,8 +85,12 @@ func (e *explanation) print(s *screen) {
 		s.item(s.paint(verdictStyle(f.Verdict), f.Verdict) + " (" + about + "): " + shownText(f.Reason))
 	}
 	if r := e.Refused; r != nil {
-		answer := strings.TrimSpace(statusText(r.Status) + " " + r.ScimType)
-		s.section("refused", s.paint(red, answer)+": "+shownText(strings.TrimRight(r.Detail, "."))+". Nothing would be sent.")
+		answer := strings.TrimSpace(strconv.Itoa(r.Status) + " " + r.ScimType)
+		sent := "Nothing would be sent."
+		if len(e.Requests) > 0 {
+			sent = "Nothing would be sent but GET of the resource, for the rules to see it."
+		}
+		s.section("refused", s.paint(red, answer)+": "+shownText(strings.TrimRight(r.Detail, "."))+". "+sent)
 		return
 	}
 	e.printPlan(s)
@@ -107,11 +121,16 @@ func (e *explanation) printPlan(s *screen) {
 		if r.Body != nil {
 			s.printf("\n%s\n", indented(r.Body))
 		}
+		for _, op := range r.Operations {
+			s.item(operationText(op))
+		}
 	}
 }
 
 // section begins a part of an explanation.
-func (s *screen) section(name, text string) { s.printf("%s %s\n", s.paint(cyan, (name + "          ")[:9]), text) }
+func (s *screen) section(name, text string) {
+	s.printf("%s %s\n", s.paint(cyan, (name + "          ")[:9]), text)
+}
 
 // sectionOnce begins the part with its first entry.
 func (s *screen) sectionOnce(i int, name, text string) {
@@ -134,23 +153,19 @@ func verdictStyle(verdict string) string {
 	return plain
 }
 
-// jsonText is a value as compact JSON.
-func jsonText(v any) string {
-	text := scim.AppendJSON(nil, v)
-	return string(appendShownJSON(nil, text))
+// operationText is one value of a request, or one operation of a PATCH, in a line.
+func operationText(v value) string {
+	text := strings.TrimSpace(v.Op + " " + shown(v.Path))
+	if v.Value == nil && v.Op == "remove" {
+		return text
+	}
+	return text + " = " + string(appendShownJSON(nil, scim.AppendJSON(nil, v.Value)))
 }
 
-// indented is a body as people read it.
-func indented(body any) string {
-	text, err := json.Marshal(body)
-	if object, ok := body.(map[string]any); ok {
-		text, err = scim.AppendJSON(nil, object), nil // as it is written on the wire: no escapes for HTML
-	}
+// indented is a body as people read it, in the order of its names on the wire.
+func indented(body map[string]any) string {
 	var out bytes.Buffer
-	if err == nil {
-		err = json.Indent(&out, text, "  ", "  ")
-	}
-	if err != nil {
+	if err := json.Indent(&out, scim.AppendJSON(nil, body), "  ", "  "); err != nil {
 		return "  (the body cannot be shown: " + err.Error() + ")"
 	}
 	return "  " + string(appendShownJSON(nil, out.Bytes()))

@@ -112,7 +112,7 @@ func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 		}
 		hint := ""
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			hint = ": did you mean " + near[0] + "?"
+			hint = " (did you mean " + near[0] + "?)"
 		}
 		return usage(cmd, "there is no command %s%s", shown(args[0]), hint)
 	}

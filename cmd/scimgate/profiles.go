@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,9 +46,12 @@ func newProfilesShow() *cobra.Command {
 		Example: "  scimgate profiles show bluejeans\n  scimgate profiles show generic > my-upstream.yaml",
 		Args:    oneArg("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(profile.Names(), args[0]) {
+				return usage(cmd, "no profile %s is built in: there is %s", shown(args[0]), strings.Join(profile.Names(), ", "))
+			}
 			src, err := profile.Source(args[0])
 			if err != nil {
-				return usage(cmd, "%w", err)
+				return err
 			}
 			_, err = cmd.OutOrStdout().Write(src)
 			return err

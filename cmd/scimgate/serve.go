@@ -112,7 +112,7 @@ func simulated(p *profile.Profile, url, upstreamToken, name, token string) confi
 
 // greet says where the gateway is and how to try it.
 func greet(out *screen, a *app, token string) {
-	out.printf("%s is ready.\n\n", out.paint(bold, "scimgate "+version()))
+	out.printf("%s is ready.\n\n", out.paint(bold, version()))
 	for i, c := range a.cfg.Connections {
 		url := a.tenantURL(i)
 		out.printf("  Tenant URL    %s\n", out.paint(bold, url))
@@ -139,9 +139,9 @@ There is no configuration, so the upstream is an embedded simulator: nothing lea
 gone when it stops. Try it:
 
   TOKEN=%s
-  curl -s -H "Authorization: Bearer $TOKEN" "%s/Users?filter=userName+eq+%%22ann%%40example.com%%22"
-  curl -s -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/scim+json" %s/Users -d '{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"ann@example.com","externalId":"e-1","active":true,"name":{"givenName":"Ann","familyName":"Lee"}}'
-  curl -s -H "Authorization: Bearer $TOKEN" "%s/Users?filter=externalId+eq+%%22e-1%%22"
+  curl -s -w '\n' -H "Authorization: Bearer $TOKEN" "%s/Users?filter=userName+eq+%%22ann%%40example.com%%22"
+  curl -s -w '\n' -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/scim+json" %s/Users -d '{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"ann@example.com","externalId":"e-1","active":true,"name":{"givenName":"Ann","familyName":"Lee"}}'
+  curl -s -w '\n' -H "Authorization: Bearer $TOKEN" "%s/Users?filter=externalId+eq+%%22e-1%%22"
   %s audit tail
 
 `, token, url, url, url, programName())

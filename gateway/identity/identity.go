@@ -1,9 +1,9 @@
 // Package identity describes how one resource is known on both sides of the gateway: what the provisioning client sent
 // (userName, externalId) beside what the upstream holds (id, and the userName that was really sent).
 //
-// The package holds the types and the pure rules: how userNames are compared and how an alias is made. It does not know
-// where entries are stored (gateway/store), what an upstream can do (config/profile), nor when an alias is needed
-// (transform).
+// The package holds the types and the one pure rule: how userNames are compared. It does not know
+// where entries are stored (gateway/store), what an upstream can do (config/profile), nor when an alias is needed and how
+// it is made (transform).
 //
 // An entry is found by its upstream, resource type and id. Nothing else about it is unique: a user that was deleted and
 // created again behind the gateway's back, or renamed there, leaves two entries with one userName or one externalId for a

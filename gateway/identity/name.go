@@ -1,9 +1,6 @@
 package identity
 
 import (
-	"crypto/sha256"
-	"encoding/base32"
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -38,34 +35,4 @@ func foldRune(r rune) rune {
 		}
 	}
 	return least
-}
-
-const (
-	aliasMark   = "~"
-	aliasDigest = 10 // characters of base32: 50 bits, so that 1,000,000 long names collide with a chance below 1 in 2,000
-	aliasMin    = 16 // shortest alias that still shows a few readable characters
-)
-
-// aliasEncoding is RFC 4648 base32 in lower case: letters and digits only, and still distinct when folded.
-var aliasEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-// Alias returns the userName to send to an upstream that takes at most max Unicode code points: the start of the folded
-// userName, "~", and ten characters of a digest of the whole folded name. It depends on nothing but its arguments, so
-// a repeated create finds the user of the first attempt, and names that differ only in case have the same alias.
-// It panics when max is below 16, which a profile's check has to rule out.
-func Alias(userName string, max int) string {
-	if max < aliasMin {
-		panic(fmt.Sprintf("identity: an alias needs room for at least %d code points, not %d", aliasMin, max))
-	}
-	folded := FoldKey(userName)
-	prefix, room := folded, max-len(aliasMark)-aliasDigest
-	for i := range folded {
-		if room == 0 {
-			prefix = folded[:i]
-			break
-		}
-		room--
-	}
-	sum := sha256.Sum256([]byte(folded))
-	return prefix + aliasMark + aliasEncoding.EncodeToString(sum[:])[:aliasDigest]
 }

@@ -1,11 +1,9 @@
 package identity
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 
 	"pgregory.net/rapid"
 )
@@ -57,58 +55,6 @@ func TestFoldKeyAgreesWithEqualFold(t *testing.T) {
 			t.Fatalf("FoldKey(%q) == FoldKey(%q) is %v, want %v", a, b, got, want)
 		}
 	})
-}
-
-func TestAlias(t *testing.T) {
-	for _, tt := range []struct {
-		userName string
-		max      int
-		want     string
-	}{
-		{"bartholomew.featherstonehaugh@contoso.com", 30, "bartholomew.feather~ztol7vhlj3"},
-		{"Bartholomew.Featherstonehaugh@contoso.com", 30, "bartholomew.feather~ztol7vhlj3"},
-		{"bartholomew.featherstonehaugh@contoso.com", 16, "barth~ztol7vhlj3"},
-		{"żółć-żółć-żółć@contoso.com", 16, "żółć-~gjmcfde4ur"},
-		{"al", 30, "al~mniyeubqcv"},
-	} {
-		if got := Alias(tt.userName, tt.max); got != tt.want {
-			t.Errorf("Alias(%q, %d) = %q, want %q", tt.userName, tt.max, got, tt.want)
-		}
-	}
-}
-
-func TestAliasFits(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		name, limit := rapid.String().Draw(t, "name")+string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")), rapid.IntRange(16, 64).Draw(t, "max")
-		alias := Alias(name, limit)
-		if !utf8.ValidString(alias) {
-			t.Fatalf("Alias(%q, %d) = %q is not valid UTF-8", name, limit, alias)
-		}
-		if n := utf8.RuneCountInString(alias); n > limit {
-			t.Fatalf("Alias(%q, %d) = %q has %d code points", name, limit, alias, n)
-		}
-	})
-}
-
-func TestAliasesDiffer(t *testing.T) {
-	seen := map[string]string{}
-	for i := range 20000 {
-		name := fmt.Sprintf("bartholomew.featherstonehaugh.%d@contoso.com", i)
-		alias := Alias(name, 30)
-		if other, dup := seen[alias]; dup {
-			t.Fatalf("%q and %q share the alias %q", name, other, alias)
-		}
-		seen[alias] = name
-	}
-}
-
-func TestAliasTooShortPanics(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("Alias with room for 15 code points did not panic")
-		}
-	}()
-	Alias("alice", 15)
 }
 
 func TestUpstreamName(t *testing.T) {

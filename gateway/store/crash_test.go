@@ -137,15 +137,15 @@ func TestCrash(t *testing.T) {
 		boots[boot] = true
 		for n := 0; lines.Scan(); n++ {
 			words := strings.Fields(lines.Text())
-			if words[0] == "error" {
+			if len(words) > 0 && words[0] == "error" {
 				t.Fatal(lines.Text())
+			}
+			if len(words) < 3 || len(words[2]) < 36 {
+				break // the line that was cut by the kill
 			}
 			seq, err := strconv.ParseInt(words[1], 10, 64)
 			if err != nil {
 				t.Fatal(err)
-			}
-			if len(words) < 3 || len(words[2]) < 36 {
-				break // the line that was cut by the kill
 			}
 			acknowledged[seq] = words[2]
 			if n == 40+17*round { // what is read later was printed before the kill all the same

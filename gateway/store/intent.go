@@ -24,7 +24,7 @@ type OpenIntent struct {
 	ResourceType string
 	ID           string // "" for a create
 	RequestID    string
-	Payload      []byte    // what reconciliation needs, opaque here; deleted with the row
+	Payload      []byte    // what reconciliation needs, opaque here; deleted with the row, by an outcome or Reconciled
 	Time         time.Time // of the intent's record
 
 	Unknown bool // closed as unknown, waiting for Reconciled
@@ -69,10 +69,11 @@ func (s *Store) Intend(ctx context.Context, rec *audit.Record, open OpenIntent) 
 	return s.finishRecord(ctx, rec, w, limit.C, "store an intent")
 }
 
-// Conclude closes the intent rec.Intent with an outcome (the default kind) or as unknown, and changes the identity map,
-// all in one transaction. Its row goes with an outcome; after unknown it stays, marked, until Reconciled. A second conclusion of one intent gets ErrNotOpen. Any other error
-// says that the conclusion is not durable yet: the store keeps it and stores it as soon as it can, before later work, so
-// it must not be repeated. Only ErrClosed, or the end of the process, leaves the intent to the next start's TakeOver.
+// Conclude closes the intent rec.Intent and changes the identity map, in one transaction. With an outcome (the default
+// kind) the intent's row is deleted; as unknown (the answer was lost, and nobody can tell any more) it stays, with its
+// payload, among the Unreconciled until Reconciled. A second conclusion of one intent gets ErrNotOpen. ErrNotDurable says
+// that the conclusion is not durable yet: the store keeps it and stores it as soon as it can, before later work, so it
+// must not be repeated. Only ErrClosed, or the end of the process, leaves the intent to the next start's TakeOver.
 func (s *Store) Conclude(ctx context.Context, rec *audit.Record, changes ...identity.Change) (int64, error) {
 	if rec.Kind == "" {
 		rec.Kind = audit.Outcome
@@ -80,18 +81,18 @@ func (s *Store) Conclude(ctx context.Context, rec *audit.Record, changes ...iden
 	if rec.Kind != audit.Outcome && rec.Kind != audit.Unknown {
 		return 0, fmt.Errorf("conclude an intent: a record of kind %q cannot", rec.Kind)
 	}
-	how := conclude
+	how := withOutcome
 	if rec.Kind == audit.Unknown {
-		how = takeOver
+		how = asUnknown
 	}
 	return s.closeIntent(ctx, rec, changes, how, "conclude an intent")
 }
 
-// Reconciled stores what became of the intent rec.Intent, which TakeOver had closed as unknown, and deletes its row. It
-// behaves as Conclude does.
+// Reconciled stores what became of the intent rec.Intent, which Conclude or TakeOver had closed as unknown, and deletes
+// its row. It behaves as Conclude does.
 func (s *Store) Reconciled(ctx context.Context, rec *audit.Record, changes ...identity.Change) (int64, error) {
 	rec.Kind = audit.Reconciled
-	return s.closeIntent(ctx, rec, changes, reconcile, "reconcile an intent")
+	return s.closeIntent(ctx, rec, changes, reconciled, "reconcile an intent")
 }
 
 func (s *Store) closeIntent(ctx context.Context, rec *audit.Record, changes []identity.Change, how closing, doing string) (int64, error) {
@@ -133,7 +134,7 @@ func (s *Store) abandon(it *item) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.closes, w.how = it.seq, conclude
+	w.closes, w.how = it.seq, withOutcome
 	return w, nil
 }
 
@@ -164,7 +165,7 @@ func (s *Store) TakeOver(ctx context.Context) ([]OpenIntent, error) {
 		if err != nil {
 			return nil, fmt.Errorf("take over open intents: intent %d: %w", open.Intent, err)
 		}
-		w.closes, w.how = open.Intent, takeOver
+		w.closes, w.how = open.Intent, asUnknown
 		if items[i], err = s.submit(ctx, w, nil); err != nil {
 			return nil, fmt.Errorf("take over open intents: %w", err)
 		}

@@ -287,18 +287,15 @@ func TestMigrate(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "gate.db")
 		overwrite(t, path, 0, nil)
 		query := sqlCreateMeta + `;`
-		for _, migration := range migrations[:version] {
-			query += migration
+		for i, migration := range migrations[:version] {
+			query += migration + fmt.Sprintf(`;INSERT OR REPLACE INTO meta (name, value) VALUES ('schema', '%d');`, i+1)
 		}
-		edit(t, path, query+fmt.Sprintf(`INSERT INTO meta (name, value) VALUES ('schema', '%d')`, version))
+		edit(t, path, query)
 		c, err := dial(dsn(path, modeReadWrite))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if version == 0 { // no released program left such a database
-			err = c.exec(`DELETE FROM meta`)
-		}
-		if err := errors.Join(err, migrate(c), c.Close()); err != nil {
+		if err := errors.Join(migrate(c), c.Close()); err != nil {
 			t.Fatalf("from version %d: %v", version, err)
 		}
 		s := mustOpen(t, Config{Path: path})

@@ -33,7 +33,8 @@ type Config struct {
 	// Path of the database file. Its folder must exist; the file is created when it does not. Beside it appear
 	// PATH.lock, PATH-wal and PATH-shm. It must be on a local disk.
 	Path string
-	// Clock gives the time of records that have none, of leases and of identity entries. Default time.Now.
+	// Clock gives the time of records that have none, of leases and of identity entries. It is called from several
+	// goroutines at once. Default time.Now.
 	Clock func() time.Time
 	// Boot is the id of this process, written into its intents. Default 16 random hex digits. It must differ from that
 	// of every earlier process.

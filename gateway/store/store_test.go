@@ -216,6 +216,38 @@ func TestIntentAndOutcome(t *testing.T) {
 	}
 }
 
+// An intent whose answer was lost while its process lives is closed as unknown and waits for reconciliation.
+func TestUnknown(t *testing.T) {
+	s := mustOpen(t, Config{})
+	seq := mustIntend(t, s, OpenIntent{RequestID: "r", Payload: []byte("{}")})
+	if _, err := s.Reconciled(t.Context(), &audit.Record{Intent: seq}); !errors.Is(err, ErrNotOpen) {
+		t.Errorf("reconciled while open: got %v, want %v", err, ErrNotOpen)
+	}
+	if _, err := s.Conclude(t.Context(), &audit.Record{Kind: audit.Unknown, Intent: seq}); err != nil {
+		t.Fatal(err)
+	}
+	wantStats(t, &s.Reader, Stats{Records: 2, Unreconciled: 1})
+	waiting, err := s.Unreconciled(t.Context())
+	if err != nil || len(waiting) != 1 || waiting[0].Intent != seq || string(waiting[0].Payload) != "{}" {
+		t.Errorf("got %+v, %v, want intent %d with its payload", waiting, err, seq)
+	}
+	for _, kind := range []string{audit.Outcome, audit.Unknown} {
+		if _, err := s.Conclude(t.Context(), &audit.Record{Kind: kind, Intent: seq}); !errors.Is(err, ErrNotOpen) {
+			t.Errorf("%s after unknown: got %v, want %v", kind, err, ErrNotOpen)
+		}
+	}
+	if _, err := s.Reconciled(t.Context(), &audit.Record{Intent: seq}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reconciled(t.Context(), &audit.Record{Intent: seq}); !errors.Is(err, ErrNotOpen) {
+		t.Errorf("reconciled twice: got %v, want %v", err, ErrNotOpen)
+	}
+	wantStats(t, &s.Reader, Stats{Records: 3})
+	if got, want := story(t, &s.Reader), "intent unknown(1) reconciled(1)"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // An item whose own condition does not hold must not cost its neighbours anything.
 func TestRefusalLeavesNeighboursAlone(t *testing.T) {
 	s := mustOpen(t, Config{})

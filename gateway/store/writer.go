@@ -37,9 +37,9 @@ type work struct {
 type closing int
 
 const (
-	conclude  closing = iota // not yet closed: delete it
-	takeOver                 // not yet closed: mark it unknown
-	reconcile                // marked unknown: delete it
+	withOutcome closing = iota // not yet closed: delete it
+	asUnknown                  // not yet closed: mark it
+	reconciled                 // marked: delete it
 )
 
 // change is one write to the identity map, as the arguments of its statement.
@@ -277,16 +277,16 @@ func (s *Store) gather() (batch []*item, more bool) {
 			batch = append(batch, it)
 			bytes += len(it.record)
 		}
-		if len(batch) >= batchSize || bytes >= batchBytes {
-			return batch, true
+		full := len(batch) >= batchSize || bytes >= batchBytes
+		if !full {
+			select {
+			case it = <-s.queue:
+				continue
+			default:
+			}
 		}
 		select {
-		case it = <-s.queue:
-			continue
-		default:
-		}
-		select {
-		case <-s.closing:
+		case <-s.closing: // while commits fail, one more attempt is all that Close waits for
 			return batch, len(batch) > 0 && !failing
 		default:
 			return batch, true
@@ -474,9 +474,9 @@ func (w *writer) insertRecord(work *work, seq int64) error {
 // close changes the row of the intent that work closes, and returns 0 when the row is not as it must be.
 func (w *writer) close(work *work) (int64, error) {
 	switch work.how {
-	case takeOver:
+	case asUnknown:
 		return w.markUnknown.exec(bind(work.closes))
-	case reconcile:
+	case reconciled:
 		return w.closeIntent.exec(bind(work.closes, int64(1)))
 	}
 	return w.closeIntent.exec(bind(work.closes, int64(0)))

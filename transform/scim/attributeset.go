@@ -76,7 +76,7 @@ func (s *AttributeSet) Whole(ref Ref) bool {
 // Has reports whether the set holds what w would store.
 func (s *AttributeSet) Has(w Write) bool {
 	if s.complete {
-		return w.Known
+		return w.Known && (w.Ref.Schema == "" || s.rt.Extension(w.Ref.Schema) != nil)
 	}
 	for _, e := range s.entries[w.Ref.Parent()] {
 		if e.filter != nil && w.Element != nil && !s.matches(w.Ref, e.filter, w.Element) {

@@ -270,16 +270,18 @@ func ReadResponse(req *Request, res *http.Response, maxBody int64) (*Response, e
 	bad := func(err error, format string, args ...any) (*Response, error) {
 		return nil, &BadAnswer{Status: res.StatusCode, Reason: fmt.Sprintf(format, args...), Err: err}
 	}
+	resp := &Response{Status: res.StatusCode, Version: res.Header.Get("ETag"), Location: res.Header.Get("Location")}
 	switch {
 	case res.StatusCode < 200:
 		return bad(nil, "that is no final answer")
+	case req.Op == OpDelete: // the status says it all
+		return resp, nil
 	case errors.Is(err, errTooLarge):
 		return bad(nil, "the body is larger than %d bytes", maxBody)
 	case err != nil:
 		return bad(err, "the body broke off")
 	}
-	resp := &Response{Status: res.StatusCode, Version: res.Header.Get("ETag"), Location: res.Header.Get("Location")}
-	if req.Op == OpDelete || len(body) == 0 && (req.Op == OpPatch || req.Op == OpReplace || req.Op == OpCreate) {
+	if len(body) == 0 && req.Op.Writes() {
 		return resp, nil
 	}
 	object, err := DecodeObject(body)

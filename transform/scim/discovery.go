@@ -178,7 +178,7 @@ func Discover(req *Request, base string, types []*ResourceType, abilities Abilit
 			return &Response{Status: 200, Resource: r}, nil
 		}
 	}
-	return nil, NotFound(kind, id)
+	return nil, NotFound(strings.TrimSuffix(kind, "s"), id)
 }
 
 // Fingerprint is a weak ETag made from the whole resource, for service providers that have no versions of their

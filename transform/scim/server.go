@@ -44,8 +44,10 @@ func ReadRequest(r *http.Request, path string, types []*ResourceType, maxBody in
 		return nil, err
 	}
 	if req.Op == OpPatch {
-		req.Operations, err = readPatch(object, req.Type)
-		return req, err
+		if req.Operations, err = readPatch(object, req.Type); err != nil {
+			return nil, err
+		}
+		return req, nil
 	}
 	req.Type.Canonicalize(object)
 	req.Resource = object
@@ -163,15 +165,25 @@ func endpointList(types []*ResourceType) string {
 	return strings.Join(append(list, "/ServiceProviderConfig, /ResourceTypes or /Schemas"), ", ")
 }
 
+// checkMediaType accepts RFC 7644, Section 3.8 and what plain JSON clients send; no Content-Type is as good.
+func checkMediaType(contentType string) error {
+	switch contentType {
+	case "", MediaType, MediaType + "; charset=utf-8": // Entra's, and so most
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil || media != MediaType && media != "application/json" {
+		return Errorf(http.StatusUnsupportedMediaType, "", "the Content-Type must be %s or application/json", MediaType)
+	}
+	if c := params["charset"]; c != "" && !strings.EqualFold(c, "utf-8") {
+		return Errorf(http.StatusUnsupportedMediaType, "", "the charset must be utf-8")
+	}
+	return nil
+}
+
 func readBody(r *http.Request, maxBody int64) ([]byte, error) {
-	if ct := r.Header.Get("Content-Type"); ct != "" {
-		media, params, err := mime.ParseMediaType(ct)
-		if err != nil || media != MediaType && media != "application/json" {
-			return nil, Errorf(http.StatusUnsupportedMediaType, "", "the Content-Type must be %s or application/json", MediaType)
-		}
-		if c := params["charset"]; c != "" && !strings.EqualFold(c, "utf-8") {
-			return nil, Errorf(http.StatusUnsupportedMediaType, "", "the charset must be utf-8")
-		}
+	if err := checkMediaType(r.Header.Get("Content-Type")); err != nil {
+		return nil, err
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, Errorf(http.StatusUnsupportedMediaType, "", "the body must not be compressed")
@@ -179,14 +191,17 @@ func readBody(r *http.Request, maxBody int64) ([]byte, error) {
 	if r.Body == nil {
 		return nil, nil
 	}
-	tooLarge := Errorf(http.StatusRequestEntityTooLarge, "", "the body is larger than %d bytes", maxBody)
+	tooLarge := func() ([]byte, error) {
+		return nil, Errorf(http.StatusRequestEntityTooLarge, "", "the body is larger than %d bytes", maxBody)
+	}
 	if r.ContentLength > maxBody {
-		return nil, tooLarge
+		return tooLarge()
 	}
 	body, err := readAll(r.Body, r.ContentLength, maxBody)
+	_, bounded := errors.AsType[*http.MaxBytesError](err)
 	switch {
-	case errors.Is(err, errTooLarge):
-		return nil, tooLarge
+	case bounded, errors.Is(err, errTooLarge):
+		return tooLarge()
 	case err != nil:
 		e := BadRequest(InvalidSyntax, "the body did not arrive in full")
 		e.Err = err

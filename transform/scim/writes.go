@@ -11,10 +11,11 @@ import (
 // Write is one value that a request asks to be stored or unassigned, whichever operation asks for it.
 type Write struct {
 	Ref     Ref            // the attribute or sub-attribute; of names no schema knows only Name is set
-	Path    string         // as text, with the value filter that picks the element: emails[type eq "work"].value
+	Path    string         // as text, with what picks the element, but no value that may be personal: emails[type eq "work"].value
 	Value   any            // nil: to be unassigned
 	Element map[string]any // what is known of the element of a multi-valued complex attribute it belongs to
 	Known   bool           // a schema has it
+	Picked  bool           // a value filter picks the element: Element is not all there is in it
 }
 
 // Writes calls yield for every value that would be stored, alike for POST, PUT and PATCH, down to
@@ -108,12 +109,18 @@ func (op *PatchOp) writes(yield func(Write) bool) bool {
 		return true
 	}
 	if op.Target.Attribute == nil {
-		return yield(Write{Ref: Ref{Name: op.Path.AttributePath.String()}, Path: FormatPath(op.Path), Value: op.Value})
+		return yield(Write{Ref: Ref{Name: op.Path.AttributePath.String()}, Path: discreetPath(op.Path), Value: op.Value})
 	}
-	path := FormatPath(op.Path)
+	path := discreetPath(op.Path)
 	w := Write{Ref: op.Target.Ref, Path: path, Value: op.Value, Known: true}
 	if op.Path.ValueExpression != nil {
-		w.Element = EqualTerms(op.Path.ValueExpression)
+		w.Element, w.Picked = EqualTerms(op.Path.ValueExpression), true
+		op.Target.Attribute.canonicalize(w.Element)
+		plain := yield
+		yield = func(w Write) bool {
+			w.Picked = true
+			return plain(w)
+		}
 	}
 	switch v := op.Value.(type) {
 	case map[string]any:
@@ -135,6 +142,14 @@ func (op *PatchOp) writes(yield func(Write) bool) bool {
 		}
 	}
 	return yield(w)
+}
+
+// discreetPath is FormatPath with "..." for the values in a value filter, because paths stand in the trail and in
+// errors. The values of type are shown.
+func discreetPath(path *Path) string {
+	p := printer{discreet: true}
+	p.path(path)
+	return string(p.b)
 }
 
 // EqualTerms are the sub-attributes that a value filter pins down by `eq`: what an element that the filter picks

@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/json"
+	"fmt"
+
+	"scimgate/gateway/audit"
+	"scimgate/gateway/identity"
+	"scimgate/gateway/store"
+	"scimgate/transform"
+	"scimgate/transform/scim"
+)
+
+// payload is what reconciliation needs of an intent: the upstream request, and what the gateway holds once it is
+// done. It has attribute values in full, all but passwords. So it is encrypted under the trail's key: what SQLite
+// leaves of it in its write-ahead log after the outcome is of no use.
+type payload struct {
+	Op         scim.Op         `json:"op"`
+	Resource   scim.Resource   `json:"resource,omitempty"`
+	Operations []payloadOp     `json:"operations,omitempty"`
+	Held       *identity.Entry `json:"held,omitempty"`   // without its id when that is not known yet
+	Hidden     bool            `json:"hidden,omitempty"` // a password was to be changed as well
+}
+
+type payloadOp struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+// newSeal makes what encrypts payloads.
+func newSeal(r *audit.Redactor) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(r.Key("open intents"))
+	if err != nil {
+		return nil, fmt.Errorf("encrypt open intents: %w", err)
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// writeDown makes the payload of an intent to send requests, after which the gateway holds next.
+func (g *Gateway) writeDown(requests []*scim.Request, next *transform.Held, requestID string) ([]byte, error) {
+	first := requests[0]
+	p := payload{Op: first.Op}
+	if first.Resource != nil {
+		p.Resource = scim.Resource{}
+		for name, v := range first.Resource {
+			if isSecret(first.Type, scim.Ref{Name: name}) {
+				p.Hidden = true
+			} else {
+				p.Resource[name] = v
+			}
+		}
+	}
+	for _, r := range requests {
+		for _, op := range r.Operations {
+			if isSecret(r.Type, op.Target.Ref) {
+				p.Hidden = true
+				continue
+			}
+			p.Operations = append(p.Operations, payloadOp{op.Op, scim.FormatPath(op.Path), op.Value})
+		}
+	}
+	if next != nil {
+		p.Held = g.remember(first.Type, next).Put
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("write down the intent: %w", err)
+	}
+	return g.seal.Seal(nil, nil, body, []byte(requestID)), nil
+}
+
+// isSecret reports whether nobody may ever read an attribute again (RFC 7643, Section 7: returned "never").
+func isSecret(rt *scim.ResourceType, ref scim.Ref) bool {
+	t, ok := rt.Lookup(ref)
+	return ok && t.Leaf().Returned == "never"
+}
+
+// restore makes the upstream request again from what was written down with the intent.
+func (g *Gateway) restore(o store.OpenIntent) (*scim.Request, *payload, error) {
+	body, err := g.seal.Open(nil, nil, o.Payload, []byte(o.RequestID))
+	if err != nil {
+		return nil, nil, fmt.Errorf("decrypt the intent: is this the key file that it was written under? %w", err)
+	}
+	var p payload
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber() // as scim has numbers
+	if err := d.Decode(&p); err != nil {
+		return nil, nil, fmt.Errorf("read the intent: %w", err)
+	}
+	req := &scim.Request{
+		Op: p.Op, ID: o.ID, Resource: p.Resource, Query: scim.Query{StartIndex: 1},
+		Origin: scim.Origin{Connection: g.Name, RequestID: o.RequestID},
+	}
+	for _, rt := range g.Types() {
+		if rt.Name == o.ResourceType {
+			req.Type = rt
+		}
+	}
+	if req.Type == nil {
+		return nil, nil, fmt.Errorf("read the intent: there is no resource type %q", o.ResourceType)
+	}
+	for _, op := range p.Operations {
+		path, target, err := req.Type.CompilePath(op.Path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the intent: %w", err)
+		}
+		req.Operations = append(req.Operations, scim.PatchOp{Op: op.Op, Path: path, Target: target, Value: op.Value})
+	}
+	return req, &p, nil
+}
