@@ -43,8 +43,8 @@ within() {
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 random() { python3 -c 'import uuid; print(uuid.uuid4())'; }
 
-token=entra-secret-token-for-ci
-upstream_token=upstream-token-for-ci
+token="entra-secret-token-for-ci"
+upstream_token="upstream-token-for-ci"
 
 start_upstream() {
 	if [ "$upstream" = simulator ]; then

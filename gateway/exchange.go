@@ -32,6 +32,7 @@ type exchange struct {
 	g        *Gateway
 	started  time.Time
 	req      *scim.Request
+	unlock   func() // opens the lock of the resource
 	rec      audit.Record
 	intent   int64             // Seq of the durable intent; 0: nothing was sent that changes anything
 	deadline time.Time         // of what is done upstream under the intent

@@ -93,6 +93,7 @@ func (g *Gateway) Types() []*scim.ResourceType { return g.transform.Types() }
 // Do answers one request. When it returns, everything the trail says about the request is durable.
 func (g *Gateway) Do(ctx context.Context, req *scim.Request) (*scim.Response, error) {
 	x := g.begin(req)
+	defer func() { x.unlock() }() // when what was learnt is stored: the next one has to see it
 	resp, err := g.answer(ctx, x, req)
 	return g.end(ctx, x, resp, err)
 }
@@ -131,11 +132,9 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 	x.asked(req)
 
 	if g.serialises(req) {
-		unlock, err := g.locks.lock(ctx, req.Type.Name+"/"+req.ID)
-		if err != nil {
+		if x.unlock, err = g.locks.lock(ctx, req.Type.Name+"/"+req.ID); err != nil {
 			return nil, busy(err)
 		}
-		defer unlock()
 	}
 	held, err := g.held(ctx, req.Type, req.ID)
 	if err != nil {
@@ -197,7 +196,7 @@ func (g *Gateway) versioned(rt *scim.ResourceType) bool {
 // begin starts the record of a request.
 func (g *Gateway) begin(req *scim.Request) *exchange {
 	x := &exchange{
-		g: g, started: time.Now(),
+		g: g, started: time.Now(), unlock: func() {},
 		rec: audit.Record{
 			Kind: audit.Outcome, RequestID: req.Origin.RequestID, Connection: g.Name, Credential: req.Origin.Credential,
 			Source: req.Origin.Source, Op: string(req.Op),

@@ -326,3 +326,31 @@ func (p *harness) through(f func(*http.Request, http.RoundTripper) (*http.Respon
 	p.t.Cleanup(func() { up.Close(); transport.CloseIdleConnections() })
 	return p.another(func(cfg *Config) { cfg.Upstream = up })
 }
+
+// reconcile is one round of Reconcile in which everything is due.
+func (p *harness) reconcile() {
+	p.t.Helper()
+	open, err := p.store.Unreconciled(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	due := map[int64]time.Time{}
+	for _, o := range open {
+		due[o.Intent] = time.Time{}
+	}
+	if _, err := p.gateway.reconcileDue(p.t.Context(), due); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// newUpstream is an upstream client over a transport of a test.
+func newUpstream(t *testing.T, p *profile.Profile, transport http.RoundTripper) *upstream.Client {
+	t.Helper()
+	up, err := upstream.New(upstream.Config{
+		BaseURL: "http://127.0.0.1" + simulator.DefaultBasePath, Profile: p, Token: secret.Literal(upstreamToken), Transport: transport,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return up
+}

@@ -17,7 +17,7 @@ type lockEntry struct {
 	waiting int           // holders and waiters; guarded by keyLock.mu
 }
 
-// lock waits for the key or for ctx. unlock must be called once.
+// lock waits for the key or for ctx. unlock, which is never nil, must be called once.
 func (k *keyLock) lock(ctx context.Context, key string) (unlock func(), err error) {
 	k.mu.Lock()
 	if k.held == nil {
@@ -44,6 +44,6 @@ func (k *keyLock) lock(ctx context.Context, key string) (unlock func(), err erro
 		return func() { e.token <- struct{}{}; leave() }, nil
 	case <-ctx.Done():
 		leave()
-		return nil, ctx.Err()
+		return func() {}, ctx.Err()
 	}
 }

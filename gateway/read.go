@@ -100,6 +100,10 @@ func (g *Gateway) query(ctx context.Context, x *exchange, req *scim.Request, pla
 	case transform.Scan:
 		return g.scan(ctx, x, req, plan)
 	}
+	if up := plan.Requests[0]; plan.Pushed != nil && up.Query.Count != nil && *up.Query.Count == 0 {
+		one := 1 // an answer without resources cannot be checked
+		up.Query.Count = &one
+	}
 	resp, err := g.ask(ctx, x, plan.Requests[0])
 	if err != nil {
 		return nil, err

@@ -86,8 +86,8 @@ func (g *Gateway) reconcile(ctx context.Context, o store.OpenIntent) error {
 		return g.reconciled(ctx, x, o, found{action: audit.Failed, reason: "what was to be written cannot be read any more: look at the upstream"})
 	}
 	x.req = req
-	f, unlock, err := g.find(ctx, x, req, p, o)
-	defer unlock()
+	f, open, err := g.find(ctx, x, req, p, o)
+	defer open()
 	if err != nil {
 		return err
 	}
@@ -114,24 +114,22 @@ func (g *Gateway) reconcile(ctx context.Context, o store.OpenIntent) error {
 	return g.reconciled(ctx, x, o, f)
 }
 
-// find asks the upstream, under the lock of the resource, which unlock opens.
-func (g *Gateway) find(ctx context.Context, x *exchange, req *scim.Request, p *payload, o store.OpenIntent) (f found, unlock func(), err error) {
-	unlock = func() {}
-	id := req.ID
+// find asks the upstream, under the lock of the resource, which open opens.
+func (g *Gateway) find(ctx context.Context, x *exchange, req *scim.Request, p *payload, o store.OpenIntent) (f found, open func(), err error) {
+	id, unlock := req.ID, func() {}
 	if req.Op == scim.OpCreate {
 		if f, err = g.findCreated(ctx, x, req, o); err != nil || !f.done {
 			return f, unlock, err
 		}
 		id = f.resource.ID()
 	}
-	open, err := g.locks.lock(ctx, req.Type.Name+"/"+id)
-	if err != nil {
+	if unlock, err = g.locks.lock(ctx, req.Type.Name+"/"+id); err != nil {
 		return f, unlock, err
 	}
 	if req.Op != scim.OpCreate {
 		f, err = g.findChanged(ctx, x, req, p)
 	}
-	return f, open, err
+	return f, unlock, err
 }
 
 // catchUp makes the identity map what it would have become with the answer, unless a later request has changed it.

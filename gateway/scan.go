@@ -28,7 +28,7 @@ func (g *Gateway) scan(ctx context.Context, x *exchange, req *scim.Request, plan
 	key := snapshotKey(req)
 	if req.Query.StartIndex > 1 {
 		if list, ok := g.snapshots.get(key); ok {
-			x.remark("snapshot", "cut from the snapshot that the first page made")
+			x.remark("snapshot", "cut from the snapshot that an earlier page made")
 			return page(req, list), nil
 		}
 	}

@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"strings"
+	"slices"
 
 	"scimgate/config/profile"
 	"scimgate/transform/scim"
@@ -14,8 +14,15 @@ var Lacking = &Rule{
 		"refused (400 invalidValue), dropped (the trail names it and the client does not get it back) or kept (the " +
 		"gateway holds it and shows it, the trail says so). externalId is kept wherever the upstream lacks it; what is " +
 		"never shown, such as password, is dropped where it would be kept. A PATCH path that picks an element by " +
-		"something else than the upstream knows it by is refused with 400 invalidPath.",
+		"something the upstream lacks is refused with 400 invalidPath.",
 	Check: func(req *Request, _ scim.Resource, limits *Limits) []Finding {
+		for _, op := range req.Operations {
+			if ref, ok := limits.picksBy(op); !ok {
+				w := scim.Write{Ref: op.Target.Ref, Path: op.Target.Ref.String()}
+				return refuse(w, scim.InvalidPath, "the value filter behind "+op.Target.Ref.Parent().String()+" compares "+ref.String()+
+					", which the upstream lacks: it could not tell which value is meant")
+			}
+		}
 		var out []Finding
 		for _, w := range req.Values {
 			t, ok := req.Type.Lookup(w.Ref)
@@ -28,9 +35,6 @@ var Lacking = &Rule{
 			}
 			if limits.Stored.Has(w) {
 				continue
-			}
-			if name := limits.undecided(w); name != "" {
-				return refuse(w, scim.InvalidPath, w.Path+" does not say which value the upstream is to change: pick it by "+name)
 			}
 			handling := limits.handling(w)
 			switch {
@@ -72,38 +76,20 @@ func (l *Limits) hasRoom(ref scim.Ref) bool {
 	return true
 }
 
-// undecided is the name of what a PATCH path would have to pick an element by, for the gateway to know whether the
-// upstream stores what w is about: emails[primary eq true].value where it has emails[type eq "work"].value. ""
-// when the gateway knows.
-func (l *Limits) undecided(w scim.Write) string {
-	if !w.Picked {
-		return ""
+// picksBy reports whether the upstream has all that the value filter of a path compares, where it has what the path
+// leads to; if not, what it lacks.
+func (l *Limits) picksBy(op scim.PatchOp) (lacks scim.Ref, ok bool) {
+	ref := op.Target.Ref
+	if op.Target.Attribute == nil || op.Path.ValueExpression == nil || !l.Stored.Touches(ref) || l.Stored.Whole(ref.Parent()) {
+		return scim.Ref{}, true
 	}
-	for _, a := range l.attributes {
-		if a.Handling != "" || a.filter == nil || !a.target.Ref.Covers(w.Ref) {
-			continue
-		}
-		missing, contradicted := "", false
-		for name, want := range scim.EqualTerms(a.filter) {
-			switch has := w.Element[name]; {
-			case has != nil:
-				contradicted = contradicted || !equalFold(has, want)
-			case missing == "" || name < missing:
-				missing = name
-			}
-		}
-		if missing != "" && !contradicted {
-			return missing
-		}
+	compared, err := l.Type.Attributes(&scim.ValuePath{AttributePath: op.Path.AttributePath, ValueFilter: op.Path.ValueExpression})
+	if err != nil {
+		return ref, false
 	}
-	return ""
-}
-
-func equalFold(a, b any) bool {
-	s, ok := a.(string)
-	t, ok2 := b.(string)
-	if ok && ok2 {
-		return strings.EqualFold(s, t)
+	i := slices.IndexFunc(compared, func(r scim.Ref) bool { return !l.Stored.Touches(r) })
+	if i < 0 {
+		return scim.Ref{}, true
 	}
-	return equal(a, b)
+	return compared[i], false
 }

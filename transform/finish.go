@@ -145,7 +145,25 @@ func (s *shape) join(ref scim.Ref, own, kept []any) []any {
 	for _, k := range alone {
 		out = append(out, k)
 	}
+	onePrimary(out)
 	return out
+}
+
+// onePrimary leaves the first primary element, the upstream's where it stores which one is: there may be one only
+// (RFC 7643, Section 2.4), and the parts do not know of one another.
+func onePrimary(list []any) {
+	found := false
+	for i, e := range list {
+		m, ok := e.(map[string]any)
+		if !ok || m["primary"] != true {
+			continue
+		}
+		if found {
+			m = maps.Clone(m)
+			m["primary"], list[i] = false, m
+		}
+		found = true
+	}
 }
 
 // agree reports whether an element has the values, as far as it says; at least one.

@@ -54,6 +54,11 @@ func TestFinish(t *testing.T) {
 		{"a part that was sent before its element", parted, `{"id":"7","emails":[{"type":"work","value":"w"}]}`, &Held{}, `{"emails":[{"type":"work","primary":true}]}`,
 			`{"id":"7","emails":[{"primary":true,"type":"work","value":"w"}]}`, false},
 		{"a part without an element", parted, `{"id":"7"}`, &Held{}, `{"emails":[{"type":"work","primary":true}]}`, `{"id":"7","emails":[{"primary":true,"type":"work"}]}`, false},
+		{"two primaries", `
+unlisted: keep
+attributes: [{path: userName}, {path: 'emails[type eq "work"].value'}, {path: 'emails[type eq "work"].primary'}]
+`, `{"id":"7","emails":[{"type":"work","value":"w","primary":true}]}`, &Held{}, `{"emails":[{"type":"home","value":"h","primary":true}]}`,
+			`{"id":"7","emails":[{"primary":true,"type":"work","value":"w"},{"primary":false,"type":"home","value":"h"}]}`, false},
 		{"elements that are not objects", parted, `{"id":"7","emails":["w"]}`, &Held{}, keptEmails, `{"id":"7","emails":["w",{"type":"home","value":"h"}]}`, false},
 	}
 	for _, test := range tests {
@@ -116,7 +121,7 @@ func TestKeep(t *testing.T) {
 		{"externalId of one not known", "bluejeans", `[{"op":"add","path":"externalId","value":"e"}]`, nil, "", `  e {}`},
 		{"another externalId", "bluejeans", `[{"op":"replace","path":"externalId","value":"e"}]`, &Held{UserName: "ada", ExternalID: "old"}, "", `ada  e {}`},
 		{"no externalId", "bluejeans", `[{"op":"remove","path":"externalId"}]`, &Held{UserName: "ada", ExternalID: "old"}, "", `ada   {}`},
-		{"rename to a long name", aliasing, `[{"op":"replace","path":"userName","value":"` + long + `"}]`, &Held{UserName: "ada"}, "", long + ` ` + strings.Repeat("a", 19) + `~lzk4fhaugl  {}`},
+		{"rename to a long name", aliasing, `[{"op":"replace","path":"userName","value":"` + long + `"}]`, &Held{UserName: "ada"}, "", long + ` ` + strings.Repeat("a", 19) + `~4m6n7hd7oe  {}`},
 		{"rename to a short name", aliasing, `[{"op":"replace","path":"userName","value":"ada"}]`, &Held{UserName: long, Sent: "x~y"}, "", `ada   {}`},
 		{"attributes", parted, `[{"op":"replace","value":{"nickName":"N","department":"D","name":{"formatted":"F"}}}]`, nil, `{"nickName":"old","locale":"en"}`,
 			`   {"locale":"en","name":{"formatted":"F"},"nickName":"N","` + enterprise + `":{"department":"D"}}`},

@@ -39,7 +39,8 @@ func project(out scim.Resource, ref scim.Ref, a *scim.Attribute, v any, q scim.Q
 		}
 		return
 	}
-	if !returned(a, ref, q) && !subAsked(ref, q) {
+	whole := returned(a, ref, q)
+	if !whole && !subAsked(ref, q) {
 		return
 	}
 	each := func(v any) any {
@@ -51,7 +52,7 @@ func project(out scim.Resource, ref scim.Ref, a *scim.Attribute, v any, q scim.Q
 		for name, v := range m {
 			sub := ref
 			sub.Sub = name
-			if d := a.SubAttribute(name); d == nil || returned(d, sub, q) {
+			if d := a.SubAttribute(name); d == nil && whole || d != nil && returned(d, sub, q) {
 				part[name] = v
 			}
 		}

@@ -16,7 +16,6 @@ func TestProject(t *testing.T) {
 		{"", always + `,"userName":"ada","active":true,"emails":[{"primary":true,"type":"work","value":"w","verified":true},{"type":"home"}],"favouriteColour":"green","name":{"familyName":"F","givenName":"G","shoe":"38"},` +
 			`"` + enterprise + `":{"department":"D","manager":{"displayName":"B","value":"42"},"shoeSize":"38"},"meta":{"location":"l","version":"v"}}`},
 		{"attributes=id", always + `}`},
-		{"attributes=", always + `}`},
 		{"attributes=favouriteColour", always + `}`},
 		{"attributes=password", always + `}`},
 		{"attributes=username,active", always + `,"userName":"ada","active":true}`},

@@ -26,6 +26,7 @@ func covers(refs []scim.Ref, ref scim.Ref) bool {
 type splitter struct {
 	*shape
 	ruling Ruling
+	picked bool  // a value filter picks the element in hand: there may be more in it than is known
 	err    error // a value that the upstream lacks and policy gave no ruling on; not for the client
 }
 
@@ -141,7 +142,7 @@ func (s *splitter) object(ref scim.Ref, m, element map[string]any) (sent, kept a
 	ours := false
 	for sub, v := range m {
 		ref.Sub = sub
-		switch s.side(scim.Write{Ref: ref, Value: v, Element: element, Known: true}) {
+		switch s.side(scim.Write{Ref: ref, Value: v, Element: element, Known: true, Picked: s.picked}) {
 		case upstream:
 			us[sub] = v
 			if element != nil {
@@ -163,7 +164,7 @@ func (s *splitter) object(ref scim.Ref, m, element map[string]any) (sent, kept a
 			continue
 		}
 		ref.Sub = sub
-		if gs[sub] = v; s.stores(scim.Write{Ref: ref, Value: v, Element: element, Known: true}) {
+		if gs[sub] = v; s.stores(scim.Write{Ref: ref, Value: v, Element: element, Known: true, Picked: s.picked}) {
 			us[sub] = v
 		}
 	}
@@ -208,10 +209,12 @@ func (s *splitter) operation(op scim.PatchOp) (sent, kept []scim.PatchOp) {
 func (s *splitter) complexValue(op scim.PatchOp, w scim.Write) (sent, kept []scim.PatchOp) {
 	t := op.Target
 	var u, g any
-	if m, ok := op.Value.(map[string]any); ok && w.Picked {
+	if m, ok := op.Value.(map[string]any); ok && w.Picked && !s.stored.Whole(t.Ref) {
 		element := maps.Clone(w.Element)
 		maps.Copy(element, m)
+		s.picked = true
 		u, g = s.object(t.Ref, m, element)
+		s.picked = false
 	} else {
 		u, g = s.value(t.Ref, t.Attribute, op.Value)
 	}

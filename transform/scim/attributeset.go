@@ -1,6 +1,9 @@
 package scim
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // AttributeSet is a set of attribute paths of one resource type: what some service provider stores. A path may
 // pick elements of a multi-valued attribute, as in emails[type eq "work"].value; then the sub-attributes that its
@@ -79,7 +82,7 @@ func (s *AttributeSet) Has(w Write) bool {
 		return w.Known && (w.Ref.Schema == "" || s.rt.Extension(w.Ref.Schema) != nil)
 	}
 	for _, e := range s.entries[w.Ref.Parent()] {
-		if e.filter != nil && w.Element != nil && !s.matches(w.Ref, e.filter, w.Element) {
+		if e.filter != nil && w.Element != nil && !s.matches(w, e.filter) {
 			continue
 		}
 		if e.sub == "" || w.Ref.Sub == "" || e.sub == w.Ref.Sub {
@@ -93,8 +96,15 @@ func (s *AttributeSet) Has(w Write) bool {
 	return false
 }
 
-func (s *AttributeSet) matches(ref Ref, f Filter, element map[string]any) bool {
-	t, ok := s.rt.Lookup(ref.Parent())
+// matches reports whether a filter picks the element of w. Where only a part of the element is known, it is enough
+// that nothing stands against it.
+func (s *AttributeSet) matches(w Write, f Filter) bool {
+	element := w.Element
+	if w.Picked {
+		element = EqualTerms(f)
+		maps.Copy(element, w.Element)
+	}
+	t, ok := s.rt.Lookup(w.Ref.Parent())
 	return ok && s.rt.MatchValue(t, f, element)
 }
 

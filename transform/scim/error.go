@@ -65,7 +65,7 @@ func NotFound(resourceType, id string) *Error {
 	return Errorf(http.StatusNotFound, "", "%s %q does not exist", resourceType, clip(id))
 }
 
-// clip keeps a client's own text short and on one line inside a detail.
+// clip keeps a client's own text short inside a detail. What may hold control characters is printed with %q.
 func clip(s string) string {
 	const most = 80
 	for n := range s {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"runtime"
 	"strconv"
@@ -345,7 +346,7 @@ func TestAppendJSON(t *testing.T) {
 		in   any
 		want string
 	}{
-		{nil, `null`}, {true, `true`}, {int(-1), `-1`}, {int64(1) << 62, `4611686018427387904`}, {1.5, `1.5`}, {1e21, `1e+21`},
+		{nil, `null`}, {true, `true`}, {int(-1), `-1`}, {int64(1) << 62, `4611686018427387904`}, {1.5, `1.5`}, {1e21, `1e+21`}, {math.NaN(), `null`},
 		{json.Number("1E5"), `1E5`}, {[]any(nil), `[]`}, {map[string]any(nil), `{}`}, {Resource(nil), `{}`},
 		{[]Resource{{"a": 1}, {}}, `[{"a":1},{}]`}, {[]Resource(nil), `[]`},
 		{"a\"b\\c/d\b\f\n\r\t\x00\x1f\x7f<>&é😀\u2028", `"a\"b\\c/d\u0008\u000c\n\r\t\u0000\u001f\u007f<>&é😀` + "\u2028" + `"`},

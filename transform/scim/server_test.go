@@ -482,6 +482,8 @@ func TestWriteError(t *testing.T) {
 			map[string]any{"status": "401", "detail": "no. Request id: r"}},
 		{"wrapped", "r", errors.Join(errors.New("secret"), Errorf(409, Uniqueness, "taken")), "409 Content-Length|Content-Type: application/scim+json; charset=utf-8",
 			map[string]any{"status": "409", "scimType": "uniqueness", "detail": "taken. Request id: r"}},
+		{"quoted", "r", &Error{Status: 400, Type: InvalidValue, Detail: "the upstream refused it", Quoted: "bad e-mail."}, "400 Content-Length|Content-Type: application/scim+json; charset=utf-8",
+			map[string]any{"status": "400", "scimType": "invalidValue", "detail": "the upstream refused it; upstream: bad e-mail. Request id: r"}},
 		{"of our own", "r", errors.New("secret"), "500 Content-Length|Content-Type: application/scim+json; charset=utf-8",
 			map[string]any{"status": "500", "detail": "an internal error: the trail tells more. Request id: r"}},
 		{"not UTF-8", "r", Errorf(400, "", "x\xff"), "400 Content-Length|Content-Type: application/scim+json; charset=utf-8",
@@ -501,7 +503,7 @@ func TestWriteError(t *testing.T) {
 
 func TestError(t *testing.T) {
 	cause := errors.New("cause")
-	e := &Error{Status: 502, Type: TooMany, Detail: "detail", Err: cause}
+	e := &Error{Status: 502, Type: TooMany, Detail: "detail", Quoted: "personal", Err: cause}
 	if got, want := e.Error(), "502 tooMany: detail (cause)"; got != want || !errors.Is(e, cause) {
 		t.Errorf("got %s, want %s and its cause", got, want)
 	}
