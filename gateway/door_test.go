@@ -279,17 +279,13 @@ func TestAdmission(t *testing.T) {
 		d.Concurrent, d.Wait = 1, 50*time.Millisecond
 	})
 	id := p.create("ann", "")
-	arrived, release := make(chan struct{}), make(chan struct{})
+	release := make(chan struct{})
 	stop := p.sim.Inject(simulator.Fault{Kind: simulator.Slow, Delay: 700 * time.Millisecond, Op: scim.OpGet})
-	go func() {
-		waitFor(t, "the first request", func() bool { return p.sim.Count(scim.OpGet) > 0 })
-		close(arrived)
-	}()
 	go func() {
 		defer close(release)
 		p.do("GET", "/Users/"+id, "")
 	}()
-	<-arrived
+	waitFor(t, "the first request", func() bool { return p.sim.Count(scim.OpGet) > 0 })
 	a := p.do("GET", "/Users/"+id, "")
 	if a.status != 429 || a.header.Get("Retry-After") != "2" || p.last().Action != audit.Refused {
 		t.Errorf("got %d %s, Retry-After %s, want 429", a.status, a.text, a.header.Get("Retry-After"))
@@ -376,7 +372,26 @@ func TestPanicAtTheDoor(t *testing.T) {
 			t.Errorf("got %d %s, want a SCIM error", w.Code, w.Body)
 		}
 	}
+
+	// While a request is read, the trail has it.
+	router = newRouter(DoorConfig{Logger: p.logger, Concurrent: 1, Connections: []DoorConnection{
+		{Path: "/scim/v2", Gateway: p.gateway, Tokens: []Token{{Name: "entra", SHA256: sha256.Sum256([]byte(testToken))}}},
+	}})
+	for range 2 {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/scim/v2/Users", panicking{})
+		r.Header.Set("Authorization", "Bearer "+testToken)
+		router.ServeHTTP(w, r)
+		if rec := p.last(); w.Code != 500 || rec.RequestID != w.Header().Get("X-Request-Id") || rec.Action != audit.Failed {
+			t.Errorf("got %d, in the trail %+v, want a 500 that is recorded", w.Code, rec)
+		}
+	}
 }
+
+// panicking is a body that panics.
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic("while reading") }
 
 // Where clients find resources.
 func TestPublicURL(t *testing.T) {

@@ -213,14 +213,15 @@ func isOurs(req *scim.Request, r scim.Resource, sent time.Time) bool {
 		return holdsAll(req.Type, r, req.Resource)
 	}
 	created, err := time.Parse(time.RFC3339Nano, text)
-	switch {
-	case err != nil:
+	if err != nil {
 		return false
-	case created.Nanosecond() == 0:
-		return !created.Before(sent.Truncate(time.Second)) && holdsAll(req.Type, r, req.Resource)
-	default:
-		return !created.Before(sent.Truncate(time.Millisecond))
 	}
+	for _, coarse := range []time.Duration{time.Second, time.Millisecond} {
+		if created.Equal(created.Truncate(coarse)) {
+			return !created.Before(sent.Truncate(coarse)) && holdsAll(req.Type, r, req.Resource)
+		}
+	}
+	return !created.Before(sent.Truncate(time.Microsecond))
 }
 
 // findChanged looks at what a change or a delete left.

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -35,8 +37,8 @@ func (p *harness) putUser(i int) string {
 	return r.ID()
 }
 
-// names lists the userNames of an answer.
-func names(a answer) []string {
+// namesOf lists the userNames of an answer.
+func namesOf(a answer) []string {
 	var out []string
 	list, _ := a.body["Resources"].([]any)
 	for _, r := range list {
@@ -96,7 +98,7 @@ func TestQueries(t *testing.T) {
 			if n := p.calls(func() { a = p.do("GET", "/Users"+target, "") }); n != c.calls {
 				t.Errorf("got %d calls, want %d", n, c.calls)
 			}
-			got := names(a)
+			got := namesOf(a)
 			if a.status != 200 || a.get("totalResults") != float64(c.total) || len(got) != c.listed {
 				t.Fatalf("got %d with %d of %v, want %d of %d", a.status, len(got), a.get("totalResults"), c.listed, c.total)
 			}
@@ -138,7 +140,7 @@ func TestSnapshot(t *testing.T) {
 		if start == 1 {
 			want = 3
 		}
-		if n := p.calls(func() { got = append(got, names(p.do("GET", target(start), ""))...) }); n != want {
+		if n := p.calls(func() { got = append(got, namesOf(p.do("GET", target(start), ""))...) }); n != want {
 			t.Errorf("page from %d: got %d calls, want %d", start, n, want)
 		}
 		p.sim.Remove("User", p.sim.Resources("User")[0].ID()) // behind the client's back: its pages stay as they were
@@ -207,6 +209,26 @@ func TestTooMany(t *testing.T) {
 	if rec := p.last(); len(rec.Calls) != mostCalls || !strings.Contains(fmt.Sprint(rec.Findings), "more calls are not listed") {
 		t.Errorf("got %d calls in the record, want %d and the number of the others", len(rec.Calls), mostCalls)
 	}
+}
+
+// Scans at a time are bounded, for their memory; whoever looks for one user does not wait for them.
+func TestScansAtOnce(t *testing.T) {
+	p := newHarness(t, tailored(t, "bluejeans", aliased, ""))
+	p.create(longName, "")
+	for range scansAtOnce {
+		p.gateway.scans <- struct{}{}
+	}
+	p.finds(`userName eq "`+longName+`"`, 1, longName)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	req := p.request(scim.OpQuery, "", "")
+	req.Query.Filter = &scim.AttributeExpression{AttributePath: scim.AttributePath{AttributeName: "title"}, Operator: scim.Pr}
+	_, err := p.gateway.Do(ctx, req)
+	if e, ok := errors.AsType[*scim.Error](err); !ok || e.Status != 503 || e.RetryAfter == 0 {
+		t.Errorf("got %v, want 503 with Retry-After", err)
+	}
+	<-p.gateway.scans
+	p.finds(`userName sw "bart"`, 1, longName)
 }
 
 func TestTooManyBytes(t *testing.T) {
@@ -283,7 +305,7 @@ func TestChangesDuringAScan(t *testing.T) {
 				}
 				return
 			}
-			got := names(a)
+			got := namesOf(a)
 			after := map[string]bool{}
 			for _, r := range p.sim.Resources("User") {
 				after[r.UserName()] = true

@@ -9,6 +9,7 @@ import (
 
 	"scimgate/conformance/simulator"
 	"scimgate/gateway/audit"
+	"scimgate/gateway/store"
 	"scimgate/transform/scim"
 )
 
@@ -259,6 +260,37 @@ func TestTrailDown(t *testing.T) {
 	if got := p.writesSent() - before; got != 0 {
 		t.Errorf("%d writes went upstream without an intent, want 0", got)
 	}
+}
+
+// An outcome that cannot be stored after the upstream has changed: the answer is true, readiness turns red, and the
+// next process closes the intent.
+func TestOutcomeCannotBeStored(t *testing.T) {
+	p := newHarness(t, builtin(t, "bluejeans"))
+	q := p.through(func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
+		res, err := next.RoundTrip(req)
+		if closing := p.store.Close(); closing != nil {
+			t.Error(closing)
+		}
+		return res, err
+	})
+	if a := q.do("POST", "/Users", user("ann", `"externalId":"e-1"`)); a.status != 201 || a.get("externalId") != "e-1" {
+		t.Errorf("got %d %s, want the truth", a.status, a.text)
+	}
+	if q.store.Healthy() == nil || !strings.Contains(p.logs.String(), "the outcome cannot be stored") {
+		t.Error("nobody is told that the trail lacks the outcome")
+	}
+	st, err := store.Open(t.Context(), store.Config{Path: p.database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	if taken, err := st.TakeOver(t.Context()); err != nil || len(taken) != 1 {
+		t.Fatalf("got %d intents to take over, %v, want 1", len(taken), err)
+	}
+	r := q.another(func(cfg *Config) { cfg.Store = st })
+	r.reconcile()
+	r.finds(`externalId eq "e-1"`, 1, "ann")
+	r.pairs()
 }
 
 // A flood of requests without a token is recorded in part; the rest is counted.

@@ -76,7 +76,11 @@ func (g *Gateway) send(ctx context.Context, x *exchange, intended, requests []*s
 		x.failed = true
 		return nil, err
 	}
-	defer permit.Release() // unless it was used
+	defer func() {
+		if permit != nil {
+			permit.Release() // unless it was used
+		}
+	}()
 	if x.intent == 0 {
 		if err := g.intend(ctx, x, intended, next); err != nil {
 			return nil, err
@@ -88,11 +92,9 @@ func (g *Gateway) send(ctx context.Context, x *exchange, intended, requests []*s
 	var resp *scim.Response
 	for i, r := range requests {
 		if i > 0 {
-			next, err := g.Upstream.Admit(ctx)
-			if err != nil {
+			if permit, err = g.Upstream.Admit(ctx); err != nil {
 				return nil, g.partly(ctx, x, r, i, len(requests), err)
 			}
-			permit = next
 		}
 		x.went = i + 1
 		resp, err = g.Upstream.Send(ctx, permit, r)
@@ -153,7 +155,7 @@ func (g *Gateway) intend(ctx context.Context, x *exchange, requests []*scim.Requ
 	ctx, cancel := context.WithTimeout(ctx, g.IntentWait)
 	defer cancel()
 	first := requests[0]
-	seq, err := g.Store.Intend(ctx, &rec, store.OpenIntent{
+	seq, err := g.trail.Intend(ctx, &rec, store.OpenIntent{
 		Connection: g.Name, Upstream: g.UpstreamName, Op: string(first.Op), ResourceType: first.Type.Name, ID: first.ID,
 		RequestID: x.rec.RequestID, Payload: body,
 	})

@@ -17,8 +17,16 @@ var CreateOnly = &Rule{
 		if !limits.hasCreateOnly() || req.Op != scim.OpPatch && req.Op != scim.OpReplace {
 			return false
 		}
-		for w := range req.Writes() {
-			if slices.ContainsFunc(limits.attributes, func(a limit) bool { return a.CreateOnly && a.changes(limits.Type, w) }) {
+		for _, a := range limits.attributes {
+			if !a.CreateOnly {
+				continue
+			}
+			for w := range req.Writes() {
+				if a.changes(limits.Type, w) {
+					return true
+				}
+			}
+			if slices.ContainsFunc(req.Operations, a.replacedBy) {
 				return true
 			}
 		}
@@ -31,6 +39,12 @@ var CreateOnly = &Rule{
 		for _, a := range limits.attributes {
 			if !a.CreateOnly {
 				continue
+			}
+			for _, op := range req.Operations {
+				if a.replacedBy(op) && !a.leaves(limits.Type, op, current) {
+					w := scim.Write{Ref: op.Target.Ref, Path: op.Target.Ref.String()}
+					return refuse(w, scim.Mutability, a.Path+" cannot change or go once it is set: the upstream refuses it")
+				}
 			}
 			for _, w := range req.Values {
 				if !a.changes(limits.Type, w) {
@@ -53,6 +67,22 @@ func (l *Limits) hasCreateOnly() bool {
 // changes reports whether w would set the attribute, or remove it alone or with what it is a part of.
 func (a *limit) changes(rt *scim.ResourceType, w scim.Write) bool {
 	return (a.target.Ref.Covers(w.Ref) || w.Value == nil && w.Ref.Covers(a.target.Ref)) && a.picks(rt, w) && a.hasRoom(w.Ref)
+}
+
+// replacedBy reports whether an operation puts another list in place of the attribute, or of what it is a part of.
+func (a *limit) replacedBy(op scim.PatchOp) bool {
+	_, isList := op.Value.([]any)
+	return op.Op == "replace" && isList && op.Target.Ref == a.target.Ref.Parent()
+}
+
+// leaves reports whether a list that takes the attribute's place has every value that it has.
+func (a *limit) leaves(rt *scim.ResourceType, op scim.PatchOp, current scim.Resource) bool {
+	next := scim.Resource{}
+	next.Set(op.Target.Ref, op.Value)
+	has := a.values(rt, next, "")
+	return !slices.ContainsFunc(a.values(rt, current, ""), func(v any) bool {
+		return !slices.ContainsFunc(has, func(n any) bool { return equal(v, n) })
+	})
 }
 
 // values are those that a resource has of the attribute, or of its sub-attribute sub where the limit is about the

@@ -60,7 +60,7 @@ var Lacking = &Rule{
 // handling is what happens to what w would store, which the upstream lacks.
 func (l *Limits) handling(w scim.Write) profile.Handling {
 	for _, a := range l.attributes {
-		if a.Handling != "" && a.target.Ref.Covers(w.Ref) && (a.filter == nil || w.Element != nil && a.picks(l.Type, w)) {
+		if a.Handling != "" && a.target.Ref.Covers(w.Ref) && (a.filter == nil || w.Element != nil && picks(l.Type, a.target, a.filter, w.Element)) {
 			return a.Handling
 		}
 	}

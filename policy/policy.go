@@ -7,6 +7,7 @@
 package policy
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -134,8 +135,10 @@ func (d Decision) Refusal() *scim.Error {
 // Attributes are the attributes that were given a verdict.
 func (d Decision) Attributes(v Verdict) []scim.Ref {
 	var refs []scim.Ref
+	seen := map[scim.Ref]bool{}
 	for _, f := range d.Findings {
-		if f.Verdict == v && !slices.Contains(refs, f.Ref) {
+		if f.Verdict == v && !seen[f.Ref] {
+			seen[f.Ref] = true
 			refs = append(refs, f.Ref)
 		}
 	}
@@ -198,9 +201,18 @@ func (l *Limits) of(w scim.Write, yield func(limit)) {
 	}
 }
 
-// picks reports whether w is about an element that the limit is about. A path without a value filter is about all.
+// picks reports whether w is about an element that the limit is about. A path without a value filter is about all;
+// where only a part of the element is known, it is enough that nothing stands against it.
 func (a *limit) picks(rt *scim.ResourceType, w scim.Write) bool {
-	return a.filter == nil || w.Element == nil || picks(rt, a.target, a.filter, w.Element)
+	if a.filter == nil || w.Element == nil {
+		return true
+	}
+	element := w.Element
+	if w.Picked {
+		element = scim.EqualTerms(a.filter)
+		maps.Copy(element, w.Element)
+	}
+	return picks(rt, a.target, a.filter, element)
 }
 
 // picks reports whether a value filter behind the attribute of t picks an element of it.

@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"slices"
-
 	"scimgate/transform/scim"
 )
 
@@ -13,25 +11,21 @@ var ReadOnly = &Rule{
 		"replace (RFC 7644, Sections 3.3 and 3.5.1). A PATCH operation on one is refused with 400 mutability " +
 		"(Section 3.5.2).",
 	Check: func(req *Request, _ scim.Resource, limits *Limits) []Finding {
-		var out []Finding
-		for _, w := range req.Values {
-			t, ok := req.Type.Lookup(w.Ref)
-			if !ok || !t.Leaf().ReadOnly() && !t.Attribute.ReadOnly() {
-				continue
-			}
-			if req.Op == scim.OpPatch && (t.Attribute.ReadOnly() || names(req, w.Ref)) {
+		for _, op := range req.Operations {
+			if t := op.Target; t.Attribute != nil && (t.Attribute.ReadOnly() || t.Leaf().ReadOnly()) {
+				w := scim.Write{Ref: t.Ref, Path: t.Ref.String()}
 				return refuse(w, scim.Mutability, w.Path+" is read-only: it is the service provider's to set")
 			}
-			out = append(out, Finding{Verdict: Drop, Ref: w.Ref, Path: w.Path, Reason: "read-only: the service provider sets it"})
+		}
+		var out []Finding
+		for _, w := range req.Values {
+			// A read-only sub-attribute inside an object, such as manager.displayName, is left out in a PATCH too.
+			if t, ok := req.Type.Lookup(w.Ref); ok && (t.Attribute.ReadOnly() || t.Leaf().ReadOnly()) {
+				out = append(out, Finding{Verdict: Drop, Ref: w.Ref, Path: w.Path, Reason: "read-only: the service provider sets it"})
+			}
 		}
 		return once(out)
 	},
-}
-
-// names reports whether a path names the attribute: a read-only sub-attribute inside an object, such as
-// manager.displayName, is left out rather than refused.
-func names(req *Request, ref scim.Ref) bool {
-	return slices.ContainsFunc(req.Operations, func(op scim.PatchOp) bool { return op.Target.Ref == ref })
 }
 
 // once leaves out findings that say the same of the same attribute.

@@ -20,16 +20,20 @@ var Unknown = &Rule{
 				continue
 			}
 			if limits.Unlisted == profile.HandlingRefuse {
-				return refuse(w, scim.InvalidValue, brief(w.Path)+" is an attribute of no schema here: take it out of the mapping")
+				return refuse(w, scim.InvalidValue, brief(w)+" is an attribute of no schema here: take it out of the mapping")
 			}
-			out = append(out, Finding{Verdict: Drop, Ref: w.Ref, Path: brief(w.Path), Reason: "no schema has this attribute"})
+			out = append(out, Finding{Verdict: Drop, Ref: w.Ref, Path: brief(w), Reason: "no schema has this attribute"})
 		}
 		return once(out)
 	},
 }
 
-// brief keeps a name that a client made up short and printable.
-func brief(path string) string {
+// brief keeps a name that a client made up short and printable, and leaves out what may be a value in it.
+func brief(w scim.Write) string {
+	path := w.Path
+	if name, _, ok := strings.Cut(w.Ref.Name, "["); ok {
+		path = name + "[...]"
+	}
 	path = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return '?'

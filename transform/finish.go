@@ -209,6 +209,12 @@ func (s *shape) keep(id string, ops []scim.PatchOp, held *Held) (*Held, error) {
 	if next.ExternalID != "" {
 		doc["externalId"] = next.ExternalID
 	}
+	var pending []scim.PatchOp
+	apply := func() (err error) {
+		doc, _, err = s.rt.ApplyPatch(doc, pending) // it makes a copy: many operations at once are one copy
+		pending = pending[:0]
+		return err
+	}
 	for _, op := range ops {
 		if op.Target.Ref == refUserName {
 			next.UserName, _ = op.Value.(string)
@@ -217,13 +223,23 @@ func (s *shape) keep(id string, ops []scim.PatchOp, held *Held) (*Held, error) {
 			}
 			continue
 		}
-		op, apply, err := s.forHeld(op, doc)
-		if err == nil && apply {
-			doc, _, err = s.rt.ApplyPatch(doc, []scim.PatchOp{op})
+		if needsElement(op) {
+			err := apply()
+			if err == nil {
+				pending, err = s.forHeld(op, doc)
+			}
+			if err == nil {
+				err = apply()
+			}
+			if err != nil {
+				return nil, scim.BadRequest(scim.NoTarget, "no value of %s is known that the operation could be about", op.Target.Ref.Parent())
+			}
+			continue
 		}
-		if err != nil {
-			return nil, scim.BadRequest(scim.NoTarget, "no value of %s is known that the operation could be about", op.Target.Ref.Parent())
-		}
+		pending = append(pending, op)
+	}
+	if err := apply(); err != nil {
+		return nil, err
 	}
 	delete(doc, "schemas")
 	next.ExternalID = doc.ExternalID()
@@ -232,18 +248,20 @@ func (s *shape) keep(id string, ops []scim.PatchOp, held *Held) (*Held, error) {
 	return next, nil
 }
 
-// forHeld makes an operation on a resource one on what the gateway holds of it, which may lack the element that
-// the operation is about: the upstream may have it all the same. Then a part to keep begins a new one where the
-// path says which, and what the upstream stores is not applied.
-func (s *shape) forHeld(op scim.PatchOp, doc scim.Resource) (_ scim.PatchOp, apply bool, err error) {
+// needsElement reports whether an operation is about an element that must be there or be made.
+func needsElement(op scim.PatchOp) bool {
+	return op.Op != "remove" && op.Target.Attribute.MultiValued && (op.Path.ValueExpression != nil || op.Target.Sub != nil)
+}
+
+// forHeld makes such an operation on a resource one on what the gateway holds of it, which may lack the element:
+// the upstream may have it all the same. Then a part to keep begins a new one, where the path says which, and what
+// the upstream stores is not applied.
+func (s *shape) forHeld(op scim.PatchOp, doc scim.Resource) ([]scim.PatchOp, error) {
 	t, filter := op.Target, op.Path.ValueExpression
-	if op.Op == "remove" || !t.Attribute.MultiValued || filter == nil && t.Sub == nil {
-		return op, true, nil
-	}
 	whole := scim.Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
 	list, _ := doc.Get(whole.Ref).([]any)
 	if slices.ContainsFunc(list, func(e any) bool { return s.rt.MatchValue(whole, filter, e) }) {
-		return op, true, nil
+		return []scim.PatchOp{op}, nil
 	}
 	w := scim.Write{Ref: t.Ref, Value: op.Value, Known: true}
 	if filter != nil {
@@ -251,13 +269,13 @@ func (s *shape) forHeld(op scim.PatchOp, doc scim.Resource) (_ scim.PatchOp, app
 	}
 	switch {
 	case t.Sub != nil && s.stores(w):
-		return op, false, nil
+		return nil, nil
 	case filter == nil:
-		return op, false, errNoTarget
+		return nil, errNoElement
 	default:
 		op.Op = "add"
-		return op, true, nil
+		return []scim.PatchOp{op}, nil
 	}
 }
 
-var errNoTarget = errors.New("nothing the path could be about")
+var errNoElement = errors.New("no element")

@@ -73,7 +73,7 @@ func (n *normalizer) resource(r scim.Resource) scim.Resource {
 	}
 	slices.Sort(loose)
 	for _, name := range loose {
-		n.loose(out, name, r[name])
+		out = n.loose(out, name, r[name])
 	}
 	n.schemas(out)
 	return out
@@ -100,7 +100,7 @@ func (n *normalizer) schemas(out scim.Resource) {
 func (n *normalizer) extension(out scim.Resource, e *scim.Schema, v any) {
 	members, ok := v.(map[string]any)
 	if !ok {
-		if v != nil {
+		if !scim.Empty(v) {
 			out[e.ID] = v // for validation to refuse
 		}
 		return
@@ -115,42 +115,74 @@ func (n *normalizer) extension(out scim.Resource, e *scim.Schema, v any) {
 }
 
 // loose places an attribute that stands at the top although it belongs elsewhere: an extension's attribute, or a
-// URN-qualified or dotted name. What already stands in its place wins. A name that leads nowhere stays as it is:
-// policy decides about it.
-func (n *normalizer) loose(out scim.Resource, name string, v any) {
+// URN-qualified, dotted or value-filter name. What already stands in its place wins. A name that leads nowhere
+// stays as it is: policy decides about it.
+func (n *normalizer) loose(out scim.Resource, name string, v any) scim.Resource {
 	if v == nil {
-		return
+		return out
 	}
 	p, err := scim.ParsePath(name)
-	if err != nil || p.ValueExpression != nil {
-		out[name] = v
-		return
+	t, ok := scim.Target{}, false
+	if err == nil {
+		t, ok = n.rt.ResolvePath(p)
 	}
-	t, ok := n.rt.ResolvePath(p)
-	if !ok || t.Sub != nil && t.Attribute.MultiValued || t.Ref.Schema != "" && notObject(out[t.Ref.Schema]) {
-		out[name] = v
-		return
-	}
-	if out.Get(t.Ref) != nil {
+	switch {
+	case !ok || t.Ref.Schema != "" && notObject(out[t.Ref.Schema]):
+	case p.ValueExpression != nil:
+		if placed, ok := n.element(out, p, t, v); ok {
+			return placed
+		}
+	case t.Sub != nil && t.Attribute.MultiValued: // of which element?
+	case out.Get(t.Ref) != nil:
 		n.note(t.Ref, "given twice: the one in its place was taken")
-		return
-	}
-	n.note(t.Ref, "moved to its place in the schema")
-	if t.Sub == nil {
+		return out
+	case t.Sub == nil:
+		n.note(t.Ref, "moved to its place in the schema")
 		n.set(out, t, v)
+		return out
+	default:
+		n.note(t.Ref, "moved to its place in the schema")
+		n.member(out, t, v)
+		return out
+	}
+	out[name] = v
+	return out
+}
+
+// member puts a sub-attribute into the object it belongs to. An object of the wrong type is left for validation to
+// refuse.
+func (n *normalizer) member(out scim.Resource, t scim.Target, v any) {
+	parent := out.Get(t.Ref.Parent())
+	if v = n.value(t.Ref, t.Sub, v); scim.Empty(v) || notObject(parent) {
 		return
 	}
-	parent := out.Get(t.Ref.Parent())
-	members, ok := parent.(map[string]any)
-	if v = n.value(t.Ref, t.Sub, v); scim.Empty(v) || parent != nil && !ok {
-		return // the parent is of the wrong type, and refused for it
-	}
-	members = maps.Clone(members)
-	if members == nil {
+	members, _ := parent.(map[string]any)
+	if members = maps.Clone(members); members == nil {
 		members = map[string]any{}
 	}
 	members[t.Sub.Name] = v
-	out.Set(t.Ref, members)
+	out.Set(t.Ref, n.object(t.Ref.Parent(), t.Attribute, members))
+}
+
+// element puts a value where a value filter leads, as a PATCH that adds it would.
+func (n *normalizer) element(out scim.Resource, p *scim.Path, t scim.Target, v any) (scim.Resource, bool) {
+	if _, ok := out.Get(t.Ref.Parent()).([]any); !ok && out.Get(t.Ref.Parent()) != nil {
+		return nil, false // refused for what it is
+	}
+	before := len(n.notes)
+	op := scim.PatchOp{Op: "add", Path: canonical(p, t, n.note), Target: t, Value: v}
+	op.Value = n.patchValue(op)
+	placed, _, err := n.rt.ApplyPatch(out, []scim.PatchOp{op})
+	if err != nil {
+		n.notes = n.notes[:before]
+		return nil, false
+	}
+	placed["schemas"] = out["schemas"] // what the client sent is still to be checked
+	if placed["schemas"] == nil {
+		delete(placed, "schemas")
+	}
+	n.note(t.Ref, "moved to its place in the schema")
+	return placed, true
 }
 
 func notObject(v any) bool {

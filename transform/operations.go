@@ -58,7 +58,7 @@ func (n *normalizer) pathless(out []scim.PatchOp, op scim.PatchOp) ([]scim.Patch
 		if e := n.rt.Extension(name); e != nil {
 			out, err = n.wholeExtension(out, op.Op, e, v, false)
 		} else {
-			out, err = n.member(out, op.Op, name, v)
+			out, err = n.named(out, op.Op, name, v)
 		}
 		if err != nil {
 			return nil, err
@@ -67,10 +67,10 @@ func (n *normalizer) pathless(out []scim.PatchOp, op scim.PatchOp) ([]scim.Patch
 	return out, nil
 }
 
-// member is one member of a value without path. Its name may be a path of any kind: Entra's are. A name that no
+// named is one member of a value without path. Its name may be a path of any kind: Entra's are. A name that no
 // schema has becomes an operation whose target has a name and no definition, so that policy decides about it as
 // it does in POST; one with a value filter was meant for an attribute and is refused as a path would be.
-func (n *normalizer) member(out []scim.PatchOp, verb, name string, v any) ([]scim.PatchOp, error) {
+func (n *normalizer) named(out []scim.PatchOp, verb, name string, v any) ([]scim.PatchOp, error) {
 	p, err := scim.ParsePath(name)
 	if err == nil {
 		if t, ok := n.rt.ResolvePath(p); ok {
@@ -123,7 +123,7 @@ func (n *normalizer) wholeExtension(out []scim.PatchOp, verb string, e *scim.Sch
 			return nil, scim.BadRequest(scim.InvalidPath, "%s has no attribute of that name: %.80q", e.ID, name)
 		}
 		var err error
-		if out, err = n.member(out, verb, e.ID+":"+name, members[name]); err != nil {
+		if out, err = n.named(out, verb, e.ID+":"+name, members[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -209,7 +209,7 @@ func (n *normalizer) unassignMembers(out []scim.PatchOp, op scim.PatchOp, given 
 	}
 	for _, sub := range op.Target.Attribute.Sub {
 		v, ok := members[sub.Name]
-		if !ok || !scim.Empty(v) || sub.ReadOnly() {
+		if _, wrong := v.(map[string]any); !ok || wrong || !blank(v) || sub.ReadOnly() {
 			continue
 		}
 		t := op.Target

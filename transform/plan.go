@@ -2,6 +2,7 @@ package transform
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 
 	"scimgate/config/profile"
@@ -105,7 +106,7 @@ func (s *shape) project(p *profile.Profile, up, req *scim.Request) {
 // whole plans POST and PUT.
 func (s *shape) whole(req *scim.Request, ruling Ruling) (*Plan, error) {
 	settable := req.Type.Settable(req.Resource)
-	split := splitter{shape: s, ruling: ruling}
+	split := newSplitter(s, ruling)
 	split.writes(req)
 	sent, kept := split.resource(settable)
 	if split.err != nil {
@@ -130,10 +131,13 @@ func (s *shape) whole(req *scim.Request, ruling Ruling) (*Plan, error) {
 	return plan, nil
 }
 
+// mostKeptOps bounds the operations of one PATCH on what the gateway holds: each goes over all of it.
+const mostKeptOps = 500
+
 // patch plans PATCH.
 func (s *shape) patch(p *profile.Profile, req *scim.Request, ruling Ruling, held *Held) (*Plan, error) {
 	plan := &Plan{}
-	split := splitter{shape: s, ruling: ruling}
+	split := newSplitter(s, ruling)
 	var send []scim.PatchOp
 	keeps := ""
 	for _, op := range req.Operations {
@@ -154,6 +158,10 @@ func (s *shape) patch(p *profile.Profile, req *scim.Request, ruling Ruling, held
 	}
 	if split.err != nil {
 		return nil, split.err
+	}
+	if n := len(plan.KeptOps); n > mostKeptOps {
+		return nil, scim.Errorf(http.StatusRequestEntityTooLarge, "",
+			"%d operations on attributes that the upstream lacks and the gateway holds: send at most %d at a time", n, mostKeptOps)
 	}
 	if len(plan.KeptOps) > 0 { // what would fail must fail before anything is sent
 		if _, err := s.keep(req.ID, plan.KeptOps, held); err != nil {

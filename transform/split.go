@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"scimgate/config/profile"
 	"scimgate/transform/scim"
 )
 
@@ -15,19 +16,27 @@ type Ruling struct {
 	Alias      bool // store an alias in place of a userName that the upstream does not take
 }
 
-func (r Ruling) keeps(ref scim.Ref) bool { return covers(r.Keep, ref) }
-func (r Ruling) drops(ref scim.Ref) bool { return covers(r.Drop, ref) }
+// covers reports whether a list names the attribute, or the attribute it is a part of.
+func covers(refs map[scim.Ref]bool, ref scim.Ref) bool { return refs[ref] || refs[ref.Parent()] }
 
-func covers(refs []scim.Ref, ref scim.Ref) bool {
-	return slices.ContainsFunc(refs, func(r scim.Ref) bool { return r.Covers(ref) })
+func setOf(refs []scim.Ref) map[scim.Ref]bool {
+	set := make(map[scim.Ref]bool, len(refs))
+	for _, r := range refs {
+		set[r] = true
+	}
+	return set
 }
 
 // splitter parts what a request would store by who is to hold it. After an error it is of no use any more.
 type splitter struct {
 	*shape
-	ruling Ruling
-	picked bool  // a value filter picks the element in hand: there may be more in it than is known
-	err    error // a value that the upstream lacks and policy gave no ruling on; not for the client
+	drop, keep map[scim.Ref]bool // the ruling
+	picked     bool              // a value filter picks the element in hand: there may be more in it than is known
+	err        error             // a value that the upstream lacks and policy gave no ruling on; not for the client
+}
+
+func newSplitter(s *shape, r Ruling) *splitter {
+	return &splitter{shape: s, drop: setOf(r.Drop), keep: setOf(r.Keep)}
 }
 
 // side is who holds a value.
@@ -40,12 +49,12 @@ const (
 )
 
 func (s *splitter) side(w scim.Write) side {
-	keep, drop := s.ruling.keeps(w.Ref), s.ruling.drops(w.Ref)
+	keep, drop := covers(s.keep, w.Ref), covers(s.drop, w.Ref)
 	switch {
 	case s.stores(w):
 		return upstream
 	case keep && drop: // elements of one attribute may be handled differently
-		keep = s.handling(w) == "keep"
+		keep = s.handling(w) == profile.HandlingKeep
 	case !keep && !drop && s.err == nil:
 		s.err = fmt.Errorf("plan: policy gave no ruling on %s, which the upstream lacks", w.Ref)
 	}
@@ -235,7 +244,7 @@ func (s *splitter) complexValue(op scim.PatchOp, w scim.Write) (sent, kept []sci
 // dropped makes sure that policy dropped the attribute that an operation names.
 func (s *splitter) dropped(op scim.PatchOp) {
 	ref := op.Target.Ref
-	if s.err == nil && !s.ruling.drops(ref) {
+	if s.err == nil && !covers(s.drop, ref) {
 		s.err = fmt.Errorf("plan: policy gave no ruling on %s, which cannot be sent", ref)
 	}
 }
@@ -250,7 +259,7 @@ func (s *splitter) unknown(op scim.PatchOp) {
 // writes makes sure that policy dropped what no schema has.
 func (s *splitter) writes(req *scim.Request) {
 	for w := range req.Writes() {
-		if !w.Known && s.err == nil && !s.ruling.drops(w.Ref) {
+		if !w.Known && s.err == nil && !covers(s.drop, w.Ref) {
 			s.err = fmt.Errorf("plan: policy gave no ruling on %.80q, which no schema has", w.Ref.String())
 		}
 	}

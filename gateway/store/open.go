@@ -89,7 +89,8 @@ func create(path string) error {
 
 // prepare sets up a writing connection: a write-ahead log that is synced at every commit, to the platter where the
 // system distinguishes (macOS). The log grows to 64 MiB before it is moved into the file: the commit that does so is
-// slow, and this keeps it to fewer than one in a hundred under full load.
+// slow, and this keeps it to fewer than one in a hundred under full load. What is deleted is overwritten with zeros:
+// kept attributes are personal values, and must not outlive their resource in free pages of the file.
 func prepare(c *conn) error {
 	mode, err := c.get(`PRAGMA journal_mode = WAL`)
 	if err != nil {
@@ -98,7 +99,7 @@ func prepare(c *conn) error {
 	if mode != "wal" {
 		return fmt.Errorf("its file system does not support SQLite's write-ahead log (a network share?): use a local disk")
 	}
-	return c.exec(`PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = -8192;
+	return c.exec(`PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = -8192; PRAGMA secure_delete = ON;
 		PRAGMA wal_autocheckpoint = 16384; PRAGMA journal_size_limit = 134217728`)
 }
 
