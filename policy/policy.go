@@ -151,6 +151,7 @@ type Limits struct {
 	Type       *scim.ResourceType
 	Operations []profile.Operation
 	Unlisted   profile.Handling
+	Complete   bool               // the upstream has every attribute of its schemas: Unlisted says nothing
 	Stored     *scim.AttributeSet // what the upstream has
 
 	attributes []limit
@@ -164,7 +165,7 @@ type limit struct {
 }
 
 func compile(rt *scim.ResourceType, r *profile.Resource, problems *profile.Problems) *Limits {
-	l := &Limits{Type: rt, Operations: r.Operations, Unlisted: r.Unlisted}
+	l := &Limits{Type: rt, Operations: r.Operations, Unlisted: r.Unlisted, Complete: r.Complete}
 	upstream := rt.Restrict(func(ref scim.Ref) bool {
 		return ref.Schema == "" || slices.ContainsFunc(r.Extensions, func(urn string) bool { return strings.EqualFold(urn, ref.Schema) })
 	})

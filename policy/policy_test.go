@@ -188,6 +188,7 @@ func TestCheck(t *testing.T) {
 
 		// unknown-attributes
 		{"unknown in create", "bluejeans", `POST /Users {"userName":"ada","colour":"green","name":{"shoe":"38"}}`, "", "unknown-attributes: drop colour\nunknown-attributes: drop name.shoe"},
+		{"unknown where the upstream is complete", "generic", `POST /Users {"userName":"ada","colour":"green"}`, "", "unknown-attributes: drop colour"},
 		{"unknown in patch", "bluejeans", `PATCH /Users/1 [{"op":"add","value":{"colour":"green","` + enterprise + `":{"shoe":"38"}}}]`, "", "unknown-attributes: drop colour\nunknown-attributes: drop ext:shoe"},
 		{"unknown where lacking is refused", strict, `PATCH /Users/1 [{"op":"add","value":{"colour":"green"}}]`, "", "unknown-attributes: refuse colour 400 invalidValue"},
 		{"an unknown name that is long and odd", "bluejeans", `POST /Users {"userName":"ada","` + strings.Repeat("é", 90) + `":1,"a\u0007b":1}`, "",

@@ -19,7 +19,7 @@ var Unknown = &Rule{
 			if w.Known {
 				continue
 			}
-			if limits.Unlisted == profile.HandlingRefuse {
+			if limits.Unlisted == profile.HandlingRefuse && !limits.Complete {
 				return refuse(w, scim.InvalidValue, brief(w)+" is an attribute of no schema here: take it out of the mapping")
 			}
 			out = append(out, Finding{Verdict: Drop, Ref: w.Ref, Path: brief(w), Reason: "no schema has this attribute"})
