@@ -54,6 +54,19 @@ type trace struct {
 	asked bool
 	step  int // the request of the plan that carries it, from 1; 0: none
 	value any // what that carries
+
+	redacted *audit.Value // write.Value as the trail has it, made once
+}
+
+// as is how v, a value of the attribute, stands in the trail.
+func (t *trace) as(r *audit.Redactor, v any) *audit.Value {
+	if !scim.EqualValues(v, t.write.Value) {
+		return r.Value(t.write.Path, v)
+	}
+	if t.redacted == nil {
+		t.redacted = r.Value(t.write.Path, v)
+	}
+	return t.redacted
 }
 
 // find notes a finding. Beyond the bound only what refuses the request is listed.
@@ -259,18 +272,19 @@ func (x *exchange) attributes(went int) []audit.Attribute {
 	}
 	held := x.shown()
 	out := make([]audit.Attribute, 0, len(x.trace))
-	for _, t := range x.trace {
+	for i := range x.trace {
+		t := &x.trace[i]
 		a := audit.Attribute{Path: audit.Clip(t.write.Path)}
 		if t.asked {
-			a.Asked = x.g.Redactor.Value(t.write.Path, t.write.Value)
+			a.Asked = t.as(x.g.Redactor, t.write.Value)
 		}
 		if t.step > 0 && t.step <= went {
-			a.Sent = x.g.Redactor.Value(t.write.Path, t.value)
+			a.Sent = t.as(x.g.Redactor, t.value)
 		}
 		switch {
 		case t.step == 0:
 		case held != nil:
-			a.Confirmed = x.confirmation(&t, held)
+			a.Confirmed = x.confirmation(t, held)
 		case x.notReported:
 			a.Confirmed = audit.NotReported()
 		}
@@ -299,8 +313,8 @@ func (x *exchange) confirmation(t *trace, held []scim.Write) *audit.Value {
 		case !concerns(asked, w, t.value == nil):
 		case t.value == nil:
 			return x.g.Redactor.Value(w.Path, w.Value) // it was to go
-		case equal(w.Value, t.value):
-			return x.g.Redactor.Value(asked.Path, w.Value)
+		case scim.EqualValues(w.Value, t.value):
+			return t.as(x.g.Redactor, w.Value)
 		case here == nil && (asked.Picked || scim.Fold(w.Path) == scim.Fold(asked.Path)):
 			here = w
 		}
@@ -311,7 +325,7 @@ func (x *exchange) confirmation(t *trace, held []scim.Write) *audit.Value {
 	case here == nil:
 		return audit.Absent()
 	}
-	return x.g.Redactor.Value(asked.Path, here.Value)
+	return t.as(x.g.Redactor, here.Value)
 }
 
 // concerns reports whether what the upstream holds may be what was asked to be stored, or to go with everything in
@@ -339,7 +353,7 @@ func contains(element, terms map[string]any) bool {
 		if aText && bText && scim.Fold(a) == scim.Fold(b) {
 			continue
 		}
-		if !equal(element[name], want) {
+		if !scim.EqualValues(element[name], want) {
 			return false
 		}
 	}
@@ -351,8 +365,6 @@ func readable(t scim.Target) bool {
 	a := t.Leaf()
 	return a.Mutability != "writeOnly" && a.Returned != "never" && a.Returned != "request"
 }
-
-func equal(a, b any) bool { return string(scim.AppendJSON(nil, a)) == string(scim.AppendJSON(nil, b)) }
 
 // action is what a request means to an administrator.
 func action(req *scim.Request) string {

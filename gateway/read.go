@@ -54,7 +54,11 @@ func (g *Gateway) finish(x *exchange, req *scim.Request, resp *scim.Response, he
 	case resp.Version != "":
 		meta["version"] = resp.Version
 	}
+	unknown := g.versioned(req.Type) && r.Meta("version") == ""
 	r, drift := g.transform.Finish(req.Type, r, held, req.Origin.Base)
+	if meta, _ := r["meta"].(map[string]any); unknown {
+		delete(meta, "version") // the upstream would refuse one of ours in If-Match
+	}
 	if drift {
 		x.remark("drift", "the upstream no longer holds the alias it was sent for userName: its own value is shown")
 	}

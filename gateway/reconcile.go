@@ -273,7 +273,7 @@ func holdsAll(rt *scim.ResourceType, r, values scim.Resource) bool {
 		v := has[scim.Fold(w.Path)]
 		a, aText := v.(string)
 		b, bText := w.Value.(string)
-		if !equal(v, w.Value) && !(aText && bText && !t.Leaf().CaseExact && scim.Fold(a) == scim.Fold(b)) {
+		if !scim.EqualValues(v, w.Value) && !(aText && bText && !t.Leaf().CaseExact && scim.Fold(a) == scim.Fold(b)) {
 			return false
 		}
 	}

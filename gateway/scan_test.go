@@ -119,7 +119,7 @@ func TestQueries(t *testing.T) {
 func TestQueryByStrangeID(t *testing.T) {
 	p := newHarness(t, builtin(t, "bluejeans"))
 	p.populate(2)
-	for _, id := range []string{"", ".", "..", "../Users", "a/b", "?x", "%2e"} {
+	for _, id := range []string{"", ".", "..", "../Users", "a/b", "?x", "%2e", "a\nb", "\u0085"} {
 		a := p.do("GET", "/Users?filter="+url.QueryEscape(fmt.Sprintf("id eq %q", id)), "")
 		if a.status != 200 || a.get("totalResults") != 0.0 {
 			t.Errorf("id eq %q: got %d %s, want nobody", id, a.status, a.text)

@@ -51,7 +51,7 @@ var CreateOnly = &Rule{
 					continue
 				}
 				has := a.values(limits.Type, current, w.Ref.Sub)
-				if len(has) > 0 && !slices.ContainsFunc(has, func(v any) bool { return equal(v, w.Value) }) {
+				if len(has) > 0 && !slices.ContainsFunc(has, func(v any) bool { return scim.EqualValues(v, w.Value) }) {
 					return refuse(w, scim.Mutability, w.Path+" cannot change once it is set: the upstream refuses it")
 				}
 			}
@@ -81,7 +81,7 @@ func (a *limit) leaves(rt *scim.ResourceType, op scim.PatchOp, current scim.Reso
 	next.Set(op.Target.Ref, op.Value)
 	has := a.values(rt, next, "")
 	return !slices.ContainsFunc(a.values(rt, current, ""), func(v any) bool {
-		return !slices.ContainsFunc(has, func(n any) bool { return equal(v, n) })
+		return !slices.ContainsFunc(has, func(n any) bool { return scim.EqualValues(v, n) })
 	})
 }
 
@@ -109,8 +109,4 @@ func (a *limit) values(rt *scim.ResourceType, r scim.Resource, sub string) []any
 		}
 	}
 	return out
-}
-
-func equal(a, b any) bool {
-	return string(scim.AppendJSON(nil, a)) == string(scim.AppendJSON(nil, b))
 }

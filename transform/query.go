@@ -76,7 +76,7 @@ func (s *shape) byIdentity(p *profile.Profile, req, up *scim.Request, known map[
 		switch {
 		case ref == refID:
 			ids := []string{value}
-			if !isID(value) {
+			if !scim.IsID(value) {
 				ids = nil
 			}
 			return &Plan{How: Candidate, IDs: ids, Requests: []*scim.Request{s.bare(req)}, Residual: filter, Why: "read by id"}

@@ -9,7 +9,7 @@ import (
 func Validate(req *scim.Request) error {
 	switch req.Op {
 	case scim.OpGet, scim.OpReplace, scim.OpPatch, scim.OpDelete:
-		if !isID(req.ID) {
+		if !scim.IsID(req.ID) {
 			return scim.NotFound(req.Type.Name, req.ID)
 		}
 	}
@@ -35,7 +35,3 @@ func Validate(req *scim.Request) error {
 	}
 	return nil
 }
-
-// isID reports whether a resource may have that id. As a segment of the upstream's URL, a dot segment would lead
-// elsewhere (RFC 3986, Section 5.2.4), and no id at all to the list.
-func isID(id string) bool { return id != "" && id != "." && id != ".." }

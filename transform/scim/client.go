@@ -26,7 +26,7 @@ func NewHTTPRequest(ctx context.Context, base, contentType string, req *Request)
 	}
 	target := base + req.Type.Endpoint
 	if req.Op != OpCreate && req.Op != OpQuery {
-		if !isID(req.ID) {
+		if !IsID(req.ID) {
 			return nil, fmt.Errorf("make an HTTP request for %s: %q is no id of a resource", req.Op, clip(req.ID))
 		}
 		target += "/" + url.PathEscape(req.ID)

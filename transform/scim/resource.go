@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -238,4 +239,26 @@ func (rt *ResourceType) SetSchemas(r Resource) {
 		}
 	}
 	r["schemas"] = list
+}
+
+// EqualValues reports whether two attribute values are the same, numbers as they are written.
+func EqualValues(a, b any) bool {
+	switch a := a.(type) {
+	case nil:
+		return b == nil
+	case string:
+		s, ok := b.(string)
+		return ok && s == a
+	case bool:
+		t, ok := b.(bool)
+		return ok && t == a
+	case map[string]any:
+		m, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(a, m, EqualValues)
+	case []any:
+		l, ok := b.([]any)
+		return ok && slices.EqualFunc(a, l, EqualValues)
+	default:
+		return string(AppendJSON(nil, a)) == string(AppendJSON(nil, b))
+	}
 }

@@ -257,3 +257,29 @@ func TestSetSchemas(t *testing.T) {
 		}
 	}
 }
+
+func TestEqualValues(t *testing.T) {
+	decode := func(text string) any {
+		r, err := DecodeObject([]byte(`{"v":` + text + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r["v"]
+	}
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{`null`, `null`, true}, {`null`, `""`, false}, {`"x"`, `"x"`, true}, {`"x"`, `"X"`, false}, {`true`, `true`, true}, {`true`, `"true"`, false},
+		{`1`, `1`, true}, {`1`, `1.0`, false}, {`1`, `"1"`, false}, {`[1,"a"]`, `[1,"a"]`, true}, {`[1,"a"]`, `["a",1]`, false},
+		{`{"a":[{"b":null}]}`, `{"a":[{"b":null}]}`, true}, {`{"a":1}`, `{"a":1,"b":2}`, false}, {`{}`, `[]`, false},
+	} {
+		a, b := decode(tt.a), decode(tt.b)
+		if got := EqualValues(a, b); got != tt.want {
+			t.Errorf("EqualValues(%s, %s): got %v, want %v", tt.a, tt.b, got, tt.want)
+		}
+		if got := EqualValues(b, a); got != tt.want {
+			t.Errorf("EqualValues(%s, %s): got %v, want %v", tt.b, tt.a, got, tt.want)
+		}
+	}
+}

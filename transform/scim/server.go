@@ -99,7 +99,7 @@ func route(verb, path string, types []*ResourceType) (*Request, method, error) {
 		if m.name != verb {
 			continue
 		}
-		if req.Type != nil && req.ID != "" && !isID(req.ID) {
+		if req.Type != nil && req.ID != "" && !IsID(req.ID) {
 			return nil, method{}, NotFound(req.Type.Name, req.ID)
 		}
 		req.Op = m.op
@@ -129,9 +129,9 @@ func notImplemented(segments []string) error {
 	}
 }
 
-// isID reports whether an id can be the last segment of a URL. A path that ends in "." or ".." is another one,
+// IsID reports whether an id can be the last segment of a URL. A path that ends in "." or ".." is another one,
 // however it is escaped (RFC 3986, Section 5.2.4), and control characters are in nobody's ids.
-func isID(id string) bool {
+func IsID(id string) bool {
 	return id != "" && id != "." && id != ".." && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
