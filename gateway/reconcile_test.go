@@ -261,12 +261,12 @@ func TestReconcileLoop(t *testing.T) {
 			}
 			return len(open)
 		}
-		began := time.Now()
 		time.Sleep(40 * time.Second)
 		if pending() != 1 {
 			t.Error("it was reconciled although the upstream does not answer")
 		}
-		down, began = false, time.Now()
+		down = false
+		began := time.Now()
 		for pending() > 0 && time.Since(began) < 5*time.Minute {
 			time.Sleep(time.Second)
 		}

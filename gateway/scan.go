@@ -63,6 +63,8 @@ func (g *Gateway) scan(ctx context.Context, x *exchange, req *scim.Request, plan
 	out := page(req, list)
 	if len(out.List) < len(list) {
 		g.snapshots.put(key, list, size)
+	} else {
+		g.snapshots.forget(key) // an older one would contradict this answer
 	}
 	return out, nil
 }
@@ -215,6 +217,13 @@ func (s *snapshots) put(key string, list []scim.Resource, size int) {
 	s.size += size
 }
 
+func (s *snapshots) forget(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(key)
+}
+
+// drop expects the lock.
 func (s *snapshots) drop(key string) {
 	s.size -= s.kept[key].size
 	delete(s.kept, key)

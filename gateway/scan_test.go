@@ -161,6 +161,28 @@ func TestSnapshot(t *testing.T) {
 	if n := len(p.gateway.snapshots.kept); n != 2 {
 		t.Errorf("got %d snapshots, want none for an answer of one page", n)
 	}
+	p.do("GET", strings.Replace(target(1), "count=40", "count=200", 1), "")
+	if n := p.calls(func() { p.do("GET", target(41), "") }); n != 3 {
+		t.Errorf("a page after an answer that had all: got %d calls, want 3: the snapshot is older than that", n)
+	}
+}
+
+// Where the upstream's versions are the client's, a list shows none that the upstream would not know.
+func TestVersionsInLists(t *testing.T) {
+	p := newHarness(t, builtin(t, "generic"), func(s *simulator.Config, _ *upConfig, _ *DoorConfig) { s.Assume.NoMeta = true })
+	id := p.create("ann", "")
+	if got := p.do("GET", "/Users", "").get("Resources/0/meta/version"); got != nil {
+		t.Errorf("list: got version %v, want none: the upstream told none", got)
+	}
+	version := p.do("GET", "/Users/"+id, "").header.Get("ETag")
+	if a := p.do("PATCH", "/Users/"+id, patch(`{"op":"replace","path":"title","value":"x"}`), "If-Match", version); version == "" || a.status != 200 {
+		t.Errorf("PATCH with %s: got %d %s, want 200", version, a.status, a.text)
+	}
+	q := newHarness(t, builtin(t, "generic"))
+	q.create("ann", "")
+	if got, want := q.do("GET", "/Users", "").get("Resources/0/meta/version"), `W/"1"`; got != want {
+		t.Errorf("list: got version %v, want %v", got, want)
+	}
 }
 
 func TestSnapshotsAreBounded(t *testing.T) {

@@ -329,7 +329,7 @@ func TestTrailOfStrangers(t *testing.T) {
 func TestTrailIsBounded(t *testing.T) {
 	p := newHarness(t, builtin(t, "bluejeans"))
 	var unknown, roles []string
-	for i := range 3000 {
+	for i := range 2000 {
 		unknown = append(unknown, fmt.Sprintf(`"custom-%d":"x"`, i))
 		roles = append(roles, fmt.Sprintf(`{"value":"r%d","primary":"False"}`, i))
 	}

@@ -92,14 +92,22 @@ func (s *shape) get(p *profile.Profile, req *scim.Request) *Plan {
 }
 
 // project lets the upstream leave attributes out where it can: a group's members may be most of the answer. Not
-// where the gateway needs all of a resource, to merge what it holds or to make a version out of it.
+// where the gateway needs all of a resource, to merge what it holds or to make a version out of it. What a filter
+// compares stays in the answer, so that it shows whether the upstream applied it.
 func (s *shape) project(p *profile.Profile, up, req *scim.Request) {
 	if !p.Projection || !p.ETag || s.keeps {
 		return
 	}
-	up.Query.ExcludedAttributes = slices.DeleteFunc(slices.Clone(req.Query.ExcludedAttributes), func(r scim.Ref) bool { return r.Name == "meta" })
+	needed := []scim.Ref{{Name: "meta"}}
+	if compared, err := s.rt.Attributes(up.Query.Filter); err == nil {
+		needed = append(needed, compared...)
+	}
+	up.Query.ExcludedAttributes = slices.DeleteFunc(slices.Clone(req.Query.ExcludedAttributes), func(r scim.Ref) bool {
+		return slices.ContainsFunc(needed, func(n scim.Ref) bool { return r.Parent() == n.Parent() })
+	})
 	if len(req.Query.Attributes) > 0 {
-		up.Query.Attributes = append([]scim.Ref{{Name: "meta"}}, req.Query.Attributes...)
+		again := func(r scim.Ref) bool { return slices.Contains(needed, r) }
+		up.Query.Attributes = append(needed, slices.DeleteFunc(slices.Clone(req.Query.Attributes), again)...)
 	}
 }
 

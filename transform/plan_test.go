@@ -413,7 +413,18 @@ residual meta.location eq "x" and userName eq "ada"`},
 GET /Users?filter=meta.created gt "2026-01-01T00:00:00Z"&count=100
 pushed meta.created gt "2026-01-01T00:00:00Z"`},
 		{"generic, schemas", "generic", `filter=schemas eq "x"`, "scan\nGET /Users?startIndex=1&count=100\nresidual schemas eq \"x\""},
+		{"generic, what is never shown", "generic", `filter=userName eq "ada" and password sw "a"&sortBy=password`, `scan
+GET /Users?filter=userName eq "ada"&count=100
+pushed userName eq "ada"
+residual userName eq "ada" and password sw "a"
+sort password`},
 		{"generic, projection", "generic", `attributes=userName`, "forward\nGET /Users?startIndex=1&count=100&attributes=meta,userName"},
+		{"generic, projection beside a filter", "generic", `filter=userName eq "ada" and emails[type eq "work"]&attributes=title,userName`, `forward
+GET /Users?filter=userName eq "ada" and emails[type eq "work"]&count=100&attributes=meta,userName,emails.type,title
+pushed userName eq "ada" and emails[type eq "work"]`},
+		{"generic, excluded beside a filter", "generic", `filter=userName eq "ada" and emails.type eq "work"&excludedAttributes=userName,title,emails`, `forward
+GET /Users?filter=userName eq "ada" and emails.type eq "work"&count=100&excludedAttributes=title
+pushed userName eq "ada" and emails.type eq "work"`},
 		{"generic, excluded", "generic", `excludedAttributes=emails,meta`, "forward\nGET /Users?startIndex=1&count=100&excludedAttributes=emails"},
 
 		{"the profile's spelling", filters, `filter=username eq "ada"`, "forward\nGET /Users?filter=userName eq \"ada\"&count=100\npushed userName eq \"ada\""},

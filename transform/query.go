@@ -219,6 +219,10 @@ func (s *shape) shownAsStored(ref scim.Ref) bool {
 	if ref == refID || ref.Name == "meta" && ref.Schema == "" {
 		return true // every service provider has them
 	}
+	t, ok := s.rt.Lookup(ref)
+	if !ok || t.Leaf().Returned == "never" {
+		return false // an upstream that evaluates a filter on passwords would give them away
+	}
 	return s.stored.Touches(ref) && !s.mayKeep(ref) && s.hasRoom(ref)
 }
 

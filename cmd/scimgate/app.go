@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"scimgate/config"
-	"scimgate/config/profile"
 	"scimgate/gateway"
 	"scimgate/gateway/audit"
 	"scimgate/gateway/store"
@@ -216,7 +215,7 @@ func (a *app) release() error {
 	return a.store.Close()
 }
 
-// url is the address of a listener for people: a wildcard becomes loopback.
+// listenerURL is the address of a listener for people: a wildcard becomes loopback.
 func listenerURL(line net.Listener, secure bool) string {
 	host, port, _ := net.SplitHostPort(line.Addr().String())
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
@@ -273,16 +272,4 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.changed = changed
 	}
 	return c.pair, nil
-}
-
-// problemsOf lists the mistakes in an error, one line each.
-func problemsOf(err error) []string {
-	if p, ok := errors.AsType[profile.Problems](err); ok {
-		var lines []string
-		for _, problem := range p {
-			lines = append(lines, problem.String())
-		}
-		return lines
-	}
-	return []string{err.Error()}
 }

@@ -161,7 +161,8 @@ type Filter struct {
 	All bool
 	// And, Or, Not: the connectives the upstream knows. Default: false.
 	And, Or, Not bool
-	// ValuePath: emails[type eq "work" ...] with a filter in the brackets. Default: false.
+	// ValuePath: emails[type eq "work" ...] with a filter in the brackets. Default: false. An attribute whose path
+	// has a value filter can be compared by its operators without it.
 	ValuePath bool
 }
 

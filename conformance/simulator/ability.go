@@ -251,10 +251,31 @@ func (k *kind) allows(f scim.Filter, within *scim.Target) bool {
 		return k.filter.Not && k.allows(f.Expression, within)
 	case *scim.ValuePath:
 		target, ok := k.rt.Resolve(f.AttributePath)
-		return ok && k.filter.ValuePath && k.allows(f.ValueFilter, &target)
+		return ok && (k.filter.ValuePath && k.allows(f.ValueFilter, &target) || k.lists(target, f.ValueFilter))
 	default:
 		return false
 	}
+}
+
+// lists reports whether a value filter is that of a path which the profile lists operators for, as in
+// emails[type eq "work" and value eq "x"] for emails[type eq "work"].value. No other value filter need be evaluated
+// for that.
+func (k *kind) lists(t scim.Target, f scim.Filter) bool {
+	and, ok := f.(*scim.LogicalExpression)
+	if !ok || and.Operator != scim.And || t.Sub != nil {
+		return false
+	}
+	takes := func(l limit, picks, compared scim.Filter) bool {
+		e, ok := compared.(*scim.AttributeExpression)
+		if !ok || scim.Fold(scim.FormatFilter(picks)) != scim.Fold(scim.FormatFilter(l.element)) {
+			return false
+		}
+		target, ok := k.member(e.AttributePath, &t)
+		return ok && l.evaluates(target, string(e.Operator), nil)
+	}
+	return slices.ContainsFunc(k.limits, func(l limit) bool {
+		return l.element != nil && (takes(l, and.Left, and.Right) || takes(l, and.Right, and.Left))
+	})
 }
 
 // member resolves an attribute path, inside the brackets of a value filter or outside.

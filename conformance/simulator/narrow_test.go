@@ -148,6 +148,37 @@ filter: {and: true, valuePath: true}
 	}
 }
 
+// A path with a value filter whose operators are listed is a filter of its own.
+func TestListedElement(t *testing.T) {
+	s := start(t, Config{Profile: narrow(t, `
+resources:
+  - name: User
+    endpoint: /Users
+    unlisted: drop
+    attributes:
+      - {path: userName}
+      - {path: 'emails[type eq "work"].value', filter: [eq]}
+      - {path: 'emails[type eq "home"].value'}
+`)})
+	s.create("ann", `"emails":[{"type":"work","value":"a@x.io"},{"type":"home","value":"h@x.io"}]`)
+	for filter, ok := range map[string]bool{
+		`emails[type eq "work"].value eq "a@x.io"`:           true,
+		`emails[Type eq "WORK" and value eq "a@x.io"]`:       true,
+		`emails[value eq "a@x.io" and type eq "work"]`:       true,
+		`emails[type eq "work"].value sw "a"`:                false,
+		`emails[type eq "home"].value eq "h@x.io"`:           false,
+		`emails[type eq "work" or value eq "a@x.io"]`:        false,
+		`emails[type eq "work"]`:                             false,
+		`emails[value eq "a@x.io"]`:                          false,
+		`emails[type eq "work"].value eq "a@x.io" and id pr`: false,
+	} {
+		a := s.do("GET", query(filter), "")
+		if got := a.status == 200 && slices.Equal(a.userNames(), []string{"ann"}); got != ok {
+			t.Errorf("%s: got %v, want supported: %v", filter, a, ok)
+		}
+	}
+}
+
 func TestUpdateModes(t *testing.T) {
 	const users = `
 resources:

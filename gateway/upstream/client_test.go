@@ -108,13 +108,11 @@ func reply(conn net.Conn, status, body string) {
 // Only what this list names goes upstream, whatever the client sent.
 func TestHeadersOnTheWire(t *testing.T) {
 	heads := make(chan string, 1)
-	base, _ := rawServer(t, func(_ int, head, body string, conn net.Conn) bool {
+	base, _ := rawServer(t, func(_ int, head, _ string, conn net.Conn) bool {
 		heads <- head
-		status := "200 OK"
+		status, body := "200 OK", `{"id":"a b/ü","userName":"x"}`
 		if strings.HasPrefix(head, "DELETE") {
 			status, body = "204 No Content", ""
-		} else {
-			body = `{"id":"a b/ü","userName":"x"}`
 		}
 		reply(conn, status, body)
 		return true

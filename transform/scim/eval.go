@@ -33,6 +33,34 @@ func (rt *ResourceType) MatchValue(t Target, f Filter, element any) bool {
 	return ok && err == nil
 }
 
+// matcher is MatchValue for many elements: what the filter names is looked up once.
+func (rt *ResourceType) matcher(t Target, f Filter) func(element any) bool {
+	if check(rt, &t, f, nil) != nil {
+		return func(any) bool { return false }
+	}
+	return compile(rt, &t, f)
+}
+
+// compile makes a test of a value filter that check has nothing against.
+func compile(rt *ResourceType, within *Target, f Filter) func(element any) bool {
+	switch f := f.(type) {
+	case *AttributeExpression:
+		t, _ := resolveExpression(rt, within, f)
+		return func(e any) bool { return compareAttribute(e, t, f) }
+	case *LogicalExpression:
+		left, right := compile(rt, within, f.Left), compile(rt, within, f.Right)
+		if f.Operator == Or {
+			return func(e any) bool { return left(e) || right(e) }
+		}
+		return func(e any) bool { return left(e) && right(e) }
+	case *NotExpression:
+		not := compile(rt, within, f.Expression)
+		return func(e any) bool { return !not(e) }
+	default: // nil
+		return func(any) bool { return true }
+	}
+}
+
 // scope is what the attribute paths of a filter mean: attributes of a resource, or, in a value filter,
 // sub-attributes of one element.
 type scope struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 // Limits of a JSON body. Whatever exceeds them is refused, never cut.
 const (
 	MaxBody       = 256 << 10 // bytes of a request body
+	MaxValues     = 8 << 10   // values in a request body, those inside others included: each costs far more than its bytes
 	maxJSONDepth  = 32        // nested arrays and objects
 	maxJSONNumber = 64        // characters of a number
 )
@@ -25,8 +27,14 @@ const (
 // because RFC 7643, Section 2.1 makes them the same attribute; so are invalid UTF-8 and lone surrogates, and
 // more than 32 levels. Numbers are kept as json.Number, so that nothing is lost when they are written again.
 // The error is an *Error, 400 invalidSyntax, that names the byte.
-func DecodeObject(data []byte) (Resource, error) {
-	d := decoder{data: data}
+func DecodeObject(data []byte) (Resource, error) { return decodeObject(data, 0) }
+
+// decodeRequest is DecodeObject for the body of a request, which has at most MaxValues values; more are a 413.
+func decodeRequest(data []byte) (Resource, error) { return decodeObject(data, MaxValues) }
+
+// decodeObject reads an object with at most so many values; 0 for any number.
+func decodeObject(data []byte, most int) (Resource, error) {
+	d := decoder{data: data, most: most}
 	if d.pos = invalidUTF8(data); d.pos < len(data) {
 		return nil, d.fail("this is not valid UTF-8")
 	}
@@ -66,8 +74,10 @@ func invalidUTF8(data []byte) int {
 
 // decoder reads data, which DecodeObject found to be valid UTF-8.
 type decoder struct {
-	data []byte
-	pos  int
+	data   []byte
+	pos    int
+	values int // read or begun so far
+	most   int // values that are allowed; 0: any number
 }
 
 func (d *decoder) fail(format string, args ...any) error {
@@ -94,6 +104,9 @@ func (d *decoder) at(c byte) bool { return d.pos < len(d.data) && d.data[d.pos] 
 func (d *decoder) value(depth int) (any, error) {
 	if d.pos >= len(d.data) {
 		return nil, d.fail("a value is expected")
+	}
+	if d.values++; d.most > 0 && d.values > d.most {
+		return nil, Errorf(http.StatusRequestEntityTooLarge, "", "the body holds more than %d values: send them in several requests", d.most)
 	}
 	switch c := d.data[d.pos]; c {
 	case '{':

@@ -1,7 +1,6 @@
 package scim
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,12 +34,9 @@ type PatchOp struct {
 //
 // The error is an *Error, 400, that starts with the operation's place in the array, counted from 0.
 func (rt *ResourceType) ApplyPatch(r Resource, ops []PatchOp) (Resource, bool, error) {
-	p := patcher{rt: rt, r: r.Clone()}
-	if p.r == nil {
-		p.r = Resource{}
-	}
+	p := rt.BeginPatch(r)
 	for i := range ops {
-		if err := p.apply(&ops[i]); err != nil {
+		if err := p.Apply(&ops[i]); err != nil {
 			place := "Operations[" + strconv.Itoa(i) + "]"
 			if ops[i].Path != nil {
 				place += fmt.Sprintf(".path %q", describePath(ops[i].Path))
@@ -66,13 +62,33 @@ func prefix(place string, err error) error {
 	return &c
 }
 
-// patcher holds the copy that operations change. After an error it is of no use any more.
-type patcher struct {
-	rt *ResourceType
-	r  Resource
+// Patch is a resource that operations change one after the other. Where they are many, it costs one copy and one look
+// at each list, which an [ResourceType.ApplyPatch] for each would cost again and again. It belongs to one goroutine.
+type Patch struct {
+	rt   *ResourceType
+	r    Resource
+	own  map[Ref]bool  // multi-valued attributes whose list has nothing empty in it
+	seen map[Ref]index // of lists that nothing but setList has changed since
+	work int           // elements looked at
 }
 
-func (p *patcher) apply(op *PatchOp) error {
+// BeginPatch makes a Patch of a copy of a resource with canonical names.
+func (rt *ResourceType) BeginPatch(r Resource) *Patch {
+	p := &Patch{rt: rt, r: r.Clone(), own: map[Ref]bool{}, seen: map[Ref]index{}}
+	if p.r == nil {
+		p.r = Resource{}
+	}
+	return p
+}
+
+// Resource is the resource as the operations so far have left it. It is the Patch's own, and `schemas` is not yet
+// made true.
+func (p *Patch) Resource() Resource { return p.r }
+
+// Apply applies one operation, as [ResourceType.ApplyPatch] does. The error is an *Error: a 400, or a 413 when all
+// operations together look at too much. After one the Patch is of no use any more, except that an add with a value
+// filter that is a 400 has changed nothing.
+func (p *Patch) Apply(op *PatchOp) error {
 	if op.Op != "add" && op.Op != "remove" && op.Op != "replace" {
 		return BadRequest(InvalidSyntax, "op must be add, remove or replace")
 	}
@@ -96,7 +112,7 @@ func (p *patcher) apply(op *PatchOp) error {
 }
 
 // whole applies an operation without a path: the value holds attributes.
-func (p *patcher) whole(op *PatchOp) error {
+func (p *Patch) whole(op *PatchOp) error {
 	if op.Op == "remove" {
 		return BadRequest(NoTarget, "remove needs a path")
 	}
@@ -114,7 +130,7 @@ func (p *patcher) whole(op *PatchOp) error {
 
 // attribute sets one member of a value without a path. Names may be paths: Entra's are. What no schema knows is
 // kept as it comes.
-func (p *patcher) attribute(op, name string, value any) error {
+func (p *Patch) attribute(op, name string, value any) error {
 	if e := p.rt.Extension(name); e != nil {
 		return p.extension(op, e, value, false)
 	}
@@ -129,7 +145,7 @@ func (p *patcher) attribute(op, name string, value any) error {
 
 // extension sets attributes of one extension; remove, and replace with null, unassign all of them. Names it does
 // not have are refused when the path is the extension, because then the path was meant to say what they are.
-func (p *patcher) extension(op string, e *Schema, value any, strict bool) error {
+func (p *Patch) extension(op string, e *Schema, value any, strict bool) error {
 	if op == "remove" || op == "replace" && value == nil {
 		for _, a := range e.Attributes {
 			t := Target{Ref: Ref{Schema: e.ID, Name: a.Name}, Attribute: a}
@@ -171,7 +187,7 @@ func (p *patcher) extension(op string, e *Schema, value any, strict bool) error 
 }
 
 // keep sets an attribute that no schema knows.
-func (p *patcher) keep(op string, ref Ref, value any) {
+func (p *Patch) keep(op string, ref Ref, value any) {
 	if value == nil && op == "add" {
 		return
 	}
@@ -180,7 +196,7 @@ func (p *patcher) keep(op string, ref Ref, value any) {
 
 // assign sets an attribute that was named in a value, not in a path. Clients send whole resources there, so what
 // is read-only does no harm as long as nothing would change.
-func (p *patcher) assign(op string, t Target, f Filter, value any) error {
+func (p *Patch) assign(op string, t Target, f Filter, value any) error {
 	if err := t.Writable(); err != nil {
 		if value == nil || holds(p.r.Get(t.Ref), value) {
 			return nil
@@ -193,7 +209,7 @@ func (p *patcher) assign(op string, t Target, f Filter, value any) error {
 // change applies an operation to one attribute and keeps the promises of its definition: required attributes stay
 // assigned (RFC 7644, Section 3.5.2.2), immutable ones stay what they are once they have a value (Section 3.5.2).
 // `schemas` is exempt: whatever a client asks for, it is made true in the end.
-func (p *patcher) change(op string, t Target, f Filter, value any) error {
+func (p *Patch) change(op string, t Target, f Filter, value any) error {
 	ref := t.Ref.Parent()
 	before := p.r.Get(ref)
 	immutable := t.Attribute.Mutability == "immutable" && ref.Name != "schemas"
@@ -222,7 +238,7 @@ func requiredError(ref Ref) error {
 	return BadRequest(Mutability, "%s is required: it cannot be removed", ref)
 }
 
-func (p *patcher) set(op string, t Target, f Filter, value any) error {
+func (p *Patch) set(op string, t Target, f Filter, value any) error {
 	if op == "remove" {
 		return p.remove(t, f, value)
 	}
@@ -263,7 +279,7 @@ func (p *patcher) set(op string, t Target, f Filter, value any) error {
 
 // merge sets sub-attributes of an attribute with a single complex value; the others stay (RFC 7644, Section
 // 3.5.2.3).
-func (p *patcher) merge(t Target, value map[string]any) error {
+func (p *Patch) merge(t Target, value map[string]any) error {
 	m, ok := p.r.Get(t.Ref.Parent()).(map[string]any)
 	if !ok {
 		m = map[string]any{}
@@ -279,18 +295,12 @@ func (p *patcher) merge(t Target, value map[string]any) error {
 	return nil
 }
 
-// mergeInto sets members of a complex value; null unassigns.
+// mergeInto sets members of a complex value; null unassigns. With an error nothing has changed.
 func mergeInto(m, value map[string]any, t Target) error {
+	if err := mayMerge(m, value, t); err != nil {
+		return err
+	}
 	for name, v := range value {
-		if sub := t.Attribute.SubAttribute(name); sub != nil && !Empty(m[name]) && !same(m[name], v) {
-			t.Sub, t.Ref.Sub = sub, sub.Name
-			switch {
-			case sub.Mutability == "immutable":
-				return immutableError(t)
-			case sub.Required && Empty(v):
-				return requiredError(t.Ref)
-			}
-		}
 		if Empty(v) {
 			delete(m, name)
 		} else {
@@ -300,312 +310,20 @@ func mergeInto(m, value map[string]any, t Target) error {
 	return nil
 }
 
-// setList applies add and replace to a whole multi-valued attribute.
-func (p *patcher) setList(op string, t Target, value any) error {
-	given := elements(value)
-	if op == "replace" {
-		p.put(t, given)
-		return nil
-	}
-	list := elements(p.r.Get(t.Ref))
-	known := indexOf(list)
-	touched := make([]int, 0, len(given))
-	for _, e := range given {
-		i, ok := known.find(list, e)
-		if ok {
-			complete(list[i], e, t)
-		} else {
-			i = len(list)
-			list = append(list, e)
-		}
-		known.add(list[i], i)
-		touched = append(touched, i)
-	}
-	if err := onePrimary(t, list, touched); err != nil {
-		return err
-	}
-	p.put(t, list)
-	return nil
-}
-
-// complete gives an element what another form of it has. Immutable sub-attributes keep the value they have: to add
-// a member that is there already is no change (RFC 7644, Section 3.5.2.1).
-func complete(element, form any, t Target) {
-	m, ok := element.(map[string]any)
-	if !ok {
-		return
-	}
-	for name, v := range form.(map[string]any) {
-		if sub := t.Attribute.SubAttribute(name); sub != nil && sub.Mutability == "immutable" && !Empty(m[name]) {
+// mayMerge says what stands against setting members of a complex value.
+func mayMerge(m, value map[string]any, t Target) error {
+	for name, v := range value {
+		sub := t.Attribute.SubAttribute(name)
+		if sub == nil || Empty(m[name]) || same(m[name], v) {
 			continue
 		}
-		m[name] = v
-	}
-}
-
-// setSelected applies add and replace to the elements that a value filter selects, or, where the path has a
-// sub-attribute and no filter, to all of them.
-func (p *patcher) setSelected(op string, t Target, f Filter, value any) error {
-	whole := Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
-	list := elements(p.r.Get(whole.Ref))
-	var hits []int
-	for i, e := range list {
-		if p.rt.MatchValue(whole, f, e) {
-			hits = append(hits, i)
-		}
-	}
-	if len(hits) == 0 {
-		if op == "replace" && f != nil {
-			return BadRequest(NoTarget, "no value of %s matches the filter", whole.Ref)
-		}
-		e, ok := p.create(t, f, value)
-		if !ok {
-			return BadRequest(NoTarget, "no value of %s matches the filter, and the filter does not say what a new one would be", whole.Ref)
-		}
-		hits = append(hits, len(list))
-		list = append(list, e)
-	} else {
-		for _, i := range hits {
-			var err error
-			if list[i], err = setElement(op, t, list[i], value); err != nil {
-				return err
-			}
-		}
-	}
-	if err := onePrimary(whole, list, hits); err != nil {
-		return err
-	}
-	p.put(whole, elements(list))
-	return nil
-}
-
-// setElement sets one element of a multi-valued attribute, or the sub-attribute of it that t names. replace of a
-// whole element leaves nothing of it (RFC 7644, Section 3.5.2.3: "all matching record values SHALL be replaced").
-func setElement(op string, t Target, element, value any) (any, error) {
-	value = CloneValue(value)
-	if t.Sub != nil {
-		value = map[string]any{t.Sub.Name: value}
-	}
-	m, isObject := element.(map[string]any)
-	members, given := value.(map[string]any)
-	if !isObject || !given || t.Sub == nil && op == "replace" {
-		return value, nil
-	}
-	return m, mergeInto(m, members, Target{Ref: t.Ref.Parent(), Attribute: t.Attribute})
-}
-
-// create makes the element that a value filter describes, with the value in it: what the eq terms ask for,
-// provided that the filter selects it now. Without a filter it has the value only.
-func (p *patcher) create(t Target, f Filter, value any) (any, bool) {
-	whole := Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
-	terms := map[string]any{}
-	for name, v := range EqualTerms(f) {
-		member, ok := whole.member(name)
-		if !ok {
-			return nil, false
-		}
-		switch n := v.(type) {
-		case int:
-			v = json.Number(strconv.Itoa(n))
-		case float64:
-			v = json.Number(strconv.FormatFloat(n, 'g', -1, 64))
-		}
-		terms[member.Ref.Sub] = v
-	}
-	if f != nil && len(terms) == 0 {
-		return nil, false
-	}
-	var e any = terms
-	if t.Attribute.Kind != Complex {
-		e = terms[""]
-	}
-	if whole.Check(e) != nil {
-		return nil, false
-	}
-	e, err := setElement("add", t, e, value)
-	return e, err == nil && p.rt.MatchValue(whole, f, e)
-}
-
-// onePrimary clears primary in all elements but the one among touched that has it: RFC 7644, Section 3.5.2.
-func onePrimary(t Target, list []any, touched []int) error {
-	if t.Attribute.SubAttribute("primary") == nil {
-		return nil
-	}
-	chosen := -1
-	for _, i := range touched {
-		if m, ok := list[i].(map[string]any); ok && m["primary"] == true {
-			if chosen >= 0 && chosen != i {
-				return BadRequest(InvalidValue, "only one value of %s can be primary", t.Ref)
-			}
-			chosen = i
-		}
-	}
-	if chosen < 0 {
-		return nil
-	}
-	for i, e := range list {
-		if m, ok := e.(map[string]any); ok && i != chosen && m["primary"] == true {
-			m["primary"] = false
-		}
-	}
-	return nil
-}
-
-// remove follows RFC 7644, Section 3.5.2.2. What is not there is removed already.
-func (p *patcher) remove(t Target, f Filter, value any) error {
-	whole := Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
-	current := p.r.Get(whole.Ref)
-	if Empty(current) {
-		return nil
-	}
-	switch {
-	case t.Sub != nil:
-		return p.removeSub(t, whole, f, current)
-	case f != nil:
-		list := slices.DeleteFunc(elements(current), func(e any) bool { return p.rt.MatchValue(whole, f, e) })
-		p.put(whole, list)
-	case t.Attribute.MultiValued && value != nil:
-		value = CloneValue(value)
-		t.CanonicalizeValue(value)
-		p.put(whole, removeEqual(elements(current), elements(value)))
-	default:
-		p.r.Remove(whole.Ref)
-	}
-	return nil
-}
-
-// removeSub unassigns a sub-attribute in the elements that the filter selects; without a filter in every value.
-func (p *patcher) removeSub(t, whole Target, f Filter, current any) error {
-	for _, e := range elements(current) {
-		m, ok := e.(map[string]any)
-		if !ok || f != nil && !p.rt.MatchValue(whole, f, e) || Empty(m[t.Sub.Name]) {
-			continue
-		}
+		t.Sub, t.Ref.Sub = sub, sub.Name
 		switch {
-		case t.Sub.Required:
-			return requiredError(t.Ref)
-		case t.Sub.Mutability == "immutable":
+		case sub.Mutability == "immutable":
 			return immutableError(t)
+		case sub.Required && Empty(v):
+			return requiredError(t.Ref)
 		}
-		delete(m, t.Sub.Name)
-	}
-	if t.Attribute.MultiValued {
-		p.put(whole, elements(current))
-	} else if Empty(current) {
-		p.r.Remove(whole.Ref)
 	}
 	return nil
-}
-
-// put assigns a multi-valued attribute; one without values is unassigned.
-func (p *patcher) put(t Target, list []any) {
-	if len(list) == 0 {
-		p.r.Remove(t.Ref)
-	} else {
-		p.r.Set(t.Ref, list)
-	}
-}
-
-// elements is a value of a multi-valued attribute as a list of its own, without what is empty. Members of elements
-// that are null go, too.
-func elements(v any) []any {
-	list, ok := v.([]any)
-	if !ok {
-		list = []any{v}
-	}
-	out := make([]any, 0, len(list))
-	for _, e := range list {
-		if m, ok := e.(map[string]any); ok {
-			dropNulls(m)
-		}
-		if !Empty(e) {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-func dropNulls(m map[string]any) {
-	maps.DeleteFunc(m, func(_ string, v any) bool { return v == nil })
-}
-
-// index finds elements by what identifies them, so that thousands of members cost no quadratic time. An element
-// with a value is identified by it together with its type (RFC 7643, Section 2.4), where an absent type agrees
-// with any; one without a value by all it has. Identity is exact even where caseExact is not set: the values of
-// members are ids.
-type index map[string]int
-
-func indexOf(list []any) index {
-	x := make(index, 2*len(list))
-	for i, e := range list {
-		x.add(e, i)
-	}
-	return x
-}
-
-func (x index) add(e any, i int) {
-	value, kind, ok := identity(e)
-	if !ok {
-		x.first("j"+string(AppendJSON(nil, e)), i)
-		return
-	}
-	x.first("v"+value, i)
-	x.first("t"+kind+"\x00"+value, i)
-}
-
-func (x index) first(key string, i int) {
-	if _, ok := x[key]; !ok {
-		x[key] = i
-	}
-}
-
-func (x index) find(list []any, e any) (int, bool) {
-	value, kind, ok := identity(e)
-	if !ok {
-		i, ok := x["j"+string(AppendJSON(nil, e))]
-		return i, ok
-	}
-	if i, ok := x["t"+kind+"\x00"+value]; ok {
-		return i, true
-	}
-	if kind == "" {
-		i, ok := x["v"+value]
-		return i, ok
-	}
-	i, ok := x["t\x00"+value]
-	if ok {
-		_, now, _ := identity(list[i]) // it may have been given a type since
-		ok = now == ""
-	}
-	return i, ok
-}
-
-func identity(e any) (value, kind string, ok bool) {
-	m, _ := e.(map[string]any)
-	value, _ = m["value"].(string)
-	kind, _ = m["type"].(string)
-	return value, kind, value != ""
-}
-
-// removeEqual removes the elements that hold everything one of the given values holds. A bare string means the
-// sub-attribute value. Values without that must be equal as a whole, so that a poor one does not take too much.
-func removeEqual(list, given []any) []any {
-	byValue := map[string][]any{}
-	whole := map[string]bool{}
-	for _, g := range given {
-		if s, ok := g.(string); ok {
-			byValue[s] = append(byValue[s], map[string]any{"value": s})
-		}
-		if value, _, ok := identity(g); ok {
-			byValue[value] = append(byValue[value], g)
-		} else {
-			whole[string(AppendJSON(nil, g))] = true
-		}
-	}
-	return slices.DeleteFunc(list, func(e any) bool {
-		if value, _, ok := identity(e); ok {
-			return slices.ContainsFunc(byValue[value], func(g any) bool { return holds(e, g) })
-		}
-		return len(whole) > 0 && whole[string(AppendJSON(nil, e))]
-	})
 }

@@ -78,7 +78,7 @@ type Query struct {
 	Descending         bool     // sortOrder=descending
 	StartIndex         int      // 1-based; at least 1
 	Count              *int     // nil: as many as the service provider likes; at least 0
-	Unknown            []string // attribute names asked for that no schema has: ignored (Section 3.9)
+	Unknown            []string // attribute names asked for that no schema has: ignored (Section 3.9); the first few
 }
 
 // Preconditions are the ETag headers (RFC 7644, Section 3.14), as sent.

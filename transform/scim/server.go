@@ -39,7 +39,7 @@ func ReadRequest(r *http.Request, path string, types []*ResourceType, maxBody in
 	if err != nil {
 		return nil, err
 	}
-	object, err := DecodeObject(body)
+	object, err := decodeRequest(body)
 	if err != nil {
 		return nil, err
 	}
@@ -343,19 +343,30 @@ func readInt(name, v string) (int, error) {
 	return int(n), nil
 }
 
-// readAttributes reads a list of attribute paths. An empty list is none; one of unknown names only is not nil.
+// maxUnknown is how many unknown names of a list are noted.
+const maxUnknown = 16
+
+// readAttributes reads a list of attribute paths, each once. An empty list is none; one of unknown names only is not
+// nil.
 func (q *Query) readAttributes(rt *ResourceType, list string) ([]Ref, error) {
 	if strings.Trim(list, ", ") == "" {
 		return nil, nil
 	}
 	refs := []Ref{}
+	seen := map[Ref]bool{} // each is looked for in every resource of the answer
+	add := func(r Ref) {
+		if !seen[r] {
+			seen[r] = true
+			refs = append(refs, r)
+		}
+	}
 	for name := range strings.SplitSeq(list, ",") {
 		if name = strings.TrimSpace(name); name == "" {
 			continue
 		}
 		if e := rt.Extension(name); e != nil { // the extension's URN alone means all of it
 			for _, a := range e.Attributes {
-				refs = append(refs, Ref{Schema: e.ID, Name: a.Name})
+				add(Ref{Schema: e.ID, Name: a.Name})
 			}
 			continue
 		}
@@ -364,12 +375,20 @@ func (q *Query) readAttributes(rt *ResourceType, list string) ([]Ref, error) {
 			return nil, err
 		}
 		if t, ok := rt.Resolve(p); ok {
-			refs = append(refs, t.Ref)
-		} else {
+			add(t.Ref)
+		} else if len(q.Unknown) < maxUnknown {
 			q.Unknown = append(q.Unknown, clip(name))
 		}
 	}
 	return refs, nil
+}
+
+// MaxOperations is how many operations a PATCH may have.
+const MaxOperations = 1000
+
+// TooManyOperations is the answer to a PATCH of more operations, or of what would become more when it is taken apart.
+func TooManyOperations() *Error {
+	return Errorf(http.StatusRequestEntityTooLarge, "", "more than %d operations: send them in several requests", MaxOperations)
 }
 
 // readPatch reads the body of a PATCH (RFC 7644, Section 3.5.2). Names of its own members match in any case, as
@@ -381,6 +400,9 @@ func readPatch(body Resource, rt *ResourceType) ([]PatchOp, error) {
 	list, ok := field(body, "Operations").([]any)
 	if !ok || len(list) == 0 {
 		return nil, BadRequest(InvalidSyntax, "Operations is required: an array with at least one operation")
+	}
+	if len(list) > MaxOperations {
+		return nil, TooManyOperations()
 	}
 	ops := make([]PatchOp, 0, len(list))
 	for i, v := range list {

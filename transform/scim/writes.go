@@ -96,9 +96,13 @@ func subValues(ref Ref, path string, a *Attribute, m, element map[string]any, yi
 	return true
 }
 
+// maxSelector is the longest type that tells an element apart, in bytes. A path is written for every sub-attribute of
+// an element, so that a longer one would cost its length many times.
+const maxSelector = 128
+
 // selector tells the elements of a multi-valued attribute apart in a path.
 func selector(element map[string]any, index int) string {
-	if t, ok := element["type"].(string); ok {
+	if t, ok := element["type"].(string); ok && len(t) <= maxSelector {
 		return string(append(appendString([]byte("[type eq "), t), ']'))
 	}
 	return "[" + strconv.Itoa(index) + "]"
@@ -149,8 +153,14 @@ func (op *PatchOp) writes(yield func(Write) bool) bool {
 func discreetPath(path *Path) string {
 	p := printer{discreet: true}
 	p.path(path)
+	if len(p.b) > maxPath {
+		return strings.ToValidUTF8(string(p.b[:maxPath]), "") + "..."
+	}
 	return string(p.b)
 }
+
+// maxPath is the longest path of a Write, in bytes, but for the name of a sub-attribute behind it.
+const maxPath = 256
 
 // EqualTerms are the sub-attributes that a value filter pins down by `eq`: what an element that the filter picks
 // is known to hold.
