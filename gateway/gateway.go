@@ -61,6 +61,8 @@ type Gateway struct {
 	locks     keyLock
 	scans     chan struct{} // places for scans
 	snapshots snapshots
+
+	reconcileEvery, reconcileAfter time.Duration // the constants, except where a test has less patience
 }
 
 var _ scim.Provider = (*Gateway)(nil)
@@ -92,7 +94,10 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Gateway{Config: cfg, transform: t, policy: p, trail: cfg.Store, seal: seal, scans: make(chan struct{}, scansAtOnce)}, nil
+	return &Gateway{
+		Config: cfg, transform: t, policy: p, trail: cfg.Store, seal: seal, scans: make(chan struct{}, scansAtOnce),
+		reconcileEvery: reconcileEvery, reconcileAfter: reconcileAfter,
+	}, nil
 }
 
 // Types are the resource types at the gateway's face.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,7 +46,13 @@ type harness struct {
 	client   *http.Client
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test binary is its own helper process: with childConfig set it is a gateway, until it is killed.
+func TestMain(m *testing.M) {
+	if config := os.Getenv(childConfig); config != "" {
+		os.Exit(runChild(config))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 type option func(*simulator.Config, *upstream.Config, *DoorConfig)
 

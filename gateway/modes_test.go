@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -284,4 +285,26 @@ func TestReadBack(t *testing.T) {
 	q.finds(`externalId eq "e-3"`, 1, "bob")
 	q.finds(`externalId eq "e-2"`, 1, "ann")
 	q.pairs()
+}
+
+// Entra adds to elements that are not there and expects them to be made, whatever the upstream makes of that.
+func TestAddToMissingElement(t *testing.T) {
+	p := newHarness(t, builtin(t, "generic"), func(s *simulator.Config, _ *upConfig, _ *DoorConfig) { s.Assume.MissingElement = simulator.Refuse })
+	id := p.create("ann", `"emails":[{"type":"home","value":"h@example.com"}]`)
+	ops := `{"op":"Add","path":"emails[type eq \"home\"].value","value":"new@example.com"},` +
+		`{"op":"Add","path":"phoneNumbers[type eq \"work\"].value","value":"+1 555"},{"op":"Add","path":"title","value":"x"}`
+	var a answer
+	if n := p.calls(func() { a = p.do("PATCH", "/Users/"+id, patch(ops)) }); n != 3 {
+		t.Errorf("got %d upstream calls, want 3: refused, read, sent again", n)
+	}
+	if a.status != 200 || a.get("phoneNumbers/0/value") != "+1 555" || a.get("emails/0/value") != "new@example.com" || a.get("title") != "x" {
+		t.Fatalf("got %d %s, want every operation applied", a.status, a.text)
+	}
+	if rec := p.last(); !slices.ContainsFunc(rec.Findings, func(f audit.Finding) bool { return f.Rule == "add-element" }) || rec.Answer.Status != 200 {
+		t.Errorf("trail: got %+v, want a finding that the element was added", rec)
+	}
+	if a := p.do("PATCH", "/Users/"+id, patch(`{"op":"Replace","path":"emails[type eq \"work\"].value","value":"w@example.com"}`)); a.status != 400 || a.get("scimType") != "noTarget" {
+		t.Errorf("a replace of a missing element: got %d %s, want 400 noTarget", a.status, a.text)
+	}
+	p.pairs()
 }

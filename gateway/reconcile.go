@@ -23,7 +23,7 @@ const reconcileAfter = 15 * time.Second
 // Reconcile asks the upstream, until ctx ends, what became of the writes that were closed as unknown: those of a
 // process that died, and those whose answer was lost. What it finds is recorded; nothing is ever sent again.
 func (g *Gateway) Reconcile(ctx context.Context) {
-	tick := time.NewTicker(reconcileEvery)
+	tick := time.NewTicker(g.reconcileEvery)
 	defer tick.Stop()
 	due := map[int64]time.Time{}
 	for {
@@ -53,14 +53,14 @@ func (g *Gateway) reconcileDue(ctx context.Context, due map[int64]time.Time) (ma
 		}
 		at, seen := due[o.Intent]
 		if !seen {
-			at = time.Now().Add(reconcileAfter)
+			at = time.Now().Add(g.reconcileAfter)
 		}
 		if !time.Now().Before(at) {
 			failed := g.reconcile(ctx, o)
 			if failed == nil {
 				continue
 			}
-			err, at = cmp.Or(err, failed), time.Now().Add(reconcileAfter)
+			err, at = cmp.Or(err, failed), time.Now().Add(g.reconcileAfter)
 		}
 		left[o.Intent] = at
 	}
@@ -127,8 +127,11 @@ func (g *Gateway) find(ctx context.Context, x *exchange, req *scim.Request, p *p
 		return f, unlock, err
 	}
 	if req.Op != scim.OpCreate {
-		f, err = g.findChanged(ctx, x, req, p)
+		if f, err = g.findChanged(ctx, x, req, p); err != nil {
+			return f, unlock, err
+		}
 	}
+	f, err = g.weigh(ctx, req, p, o, f)
 	return f, unlock, err
 }
 
@@ -190,7 +193,7 @@ func (g *Gateway) findCreated(ctx context.Context, x *exchange, req *scim.Reques
 	}
 	switch len(resp.List) {
 	case 0:
-		return found{action: audit.Failed, reason: "not created: the upstream has nobody of that " + name}, nil
+		return found{action: audit.Failed, reason: "not created, or gone since: the upstream has nobody of that " + name}, nil
 	case 1:
 	default:
 		return found{action: audit.Failed, reason: fmt.Sprintf("the upstream has %d resources of that %s: look at the upstream", len(resp.List), name)}, nil
@@ -231,7 +234,7 @@ func (g *Gateway) findChanged(ctx context.Context, x *exchange, req *scim.Reques
 	case isNotFound(err) && req.Op == scim.OpDelete:
 		return found{action: audit.Deleted, reason: "deleted", done: true}, nil
 	case isNotFound(err):
-		return found{action: audit.Failed, reason: "the resource is gone"}, nil
+		return found{action: audit.Failed, reason: "the resource is gone: nobody can tell"}, nil
 	case err != nil:
 		return found{}, err
 	}

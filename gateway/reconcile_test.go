@@ -83,7 +83,7 @@ func TestReconcileAfterDeath(t *testing.T) {
 	}{
 		{"created", nobody, "POST", user(longName, `"externalId":"e-1","title":"x","password":"Pass-1"`), true, audit.Created, "created",
 			map[string]string{"title": "- h1 h1"}, map[string]any{"userName": longName, "externalId": "e-1"}},
-		{"not created", nobody, "POST", user(longName, `"externalId":"e-1"`), false, audit.Failed, "not created: the upstream has nobody", map[string]string{"userName": ""}, nil},
+		{"not created", nobody, "POST", user(longName, `"externalId":"e-1"`), false, audit.Failed, "not created, or gone since", map[string]string{"userName": ""}, nil},
 		{"somebody else's", older, "POST", user(longName, `"externalId":"e-1"`), true, audit.Failed, "was there before", nil, map[string]any{"userName": longName, "externalId": nil}},
 		{"patched", ann, "PATCH", patch(change), true, audit.Renamed, "applied", map[string]string{"title": "- h1 h1"},
 			map[string]any{"userName": longName2, "externalId": "e-2", "title": "new"}},

@@ -37,6 +37,9 @@ func (g *Gateway) write(ctx context.Context, x *exchange, req *scim.Request, pla
 		resp, err = g.readWrite(ctx, x, plan, next)
 	default:
 		resp, err = g.send(ctx, x, plan.Requests, plan.Requests, next)
+		if isNoTarget(err) && plan.How == transform.Forward {
+			resp, err = g.addElements(ctx, x, plan, next, err)
+		}
 	}
 	switch {
 	case err == nil && req.Op == scim.OpDelete:
@@ -50,6 +53,30 @@ func (g *Gateway) write(ctx context.Context, x *exchange, req *scim.Request, pla
 		g.renamed(x, req, held, next)
 	}
 	return nil, err
+}
+
+// addElements sends a PATCH again that the upstream refused because an `add` picks an element that is not there: see
+// transform.AddElements. A refused PATCH has changed nothing (RFC 7644, Section 3.5.2), so this is no repetition. One
+// read tells which elements are missing; the refusal stands when none is.
+func (g *Gateway) addElements(ctx context.Context, x *exchange, plan *transform.Plan, next *transform.Held, refusal error) (*scim.Response, error) {
+	patch := plan.Requests[0]
+	current, err := g.ask(ctx, x, g.transform.Get(patch.Type, patch.ID, patch.Origin))
+	if err != nil {
+		return nil, refusal
+	}
+	again := *patch
+	var changed bool
+	if again.Operations, changed = transform.AddElements(patch.Type, current.Resource, patch.Operations); !changed {
+		return nil, refusal
+	}
+	x.failed = false
+	x.remark("add-element", "the upstream makes no element where a value filter matches none: the element itself was added")
+	return g.send(ctx, x, plan.Requests, []*scim.Request{&again}, next)
+}
+
+func isNoTarget(err error) bool {
+	e, ok := errors.AsType[*scim.Error](err)
+	return ok && e.Status == http.StatusBadRequest && e.Type == scim.NoTarget
 }
 
 // next is what the gateway will hold of the resource once the upstream has done its part; nil when that changes

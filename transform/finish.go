@@ -3,6 +3,7 @@ package transform
 import (
 	"errors"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 
@@ -138,7 +139,11 @@ func (s *shape) join(ref scim.Ref, own, kept []any) []any {
 	}
 	for _, k := range rest {
 		ours, theirs := s.parts(ref, k, k)
-		if !give(ours, func(o map[string]any) bool { return s.alike(ref, k, o) }) && len(theirs) == 0 {
+		like := s.pickedBy(ref, k)
+		given := len(like) > 0 && give(ours, func(o map[string]any) bool {
+			return slices.ContainsFunc(like, func(a attribute) bool { return a.picks(s.rt, o) })
+		})
+		if !given && len(theirs) == 0 {
 			alone = append(alone, ours)
 		}
 	}
@@ -181,14 +186,15 @@ func agree(values, element map[string]any) bool {
 	return some
 }
 
-// alike reports whether two elements are picked by one value filter of what the upstream stores.
-func (s *shape) alike(ref scim.Ref, a, b map[string]any) bool {
-	for _, at := range s.attributes {
-		if at.handling == "" && at.filter != nil && at.target.Ref.Parent() == ref && at.picks(s.rt, a) && at.picks(s.rt, b) {
-			return true
+// pickedBy are those of what the upstream stores whose value filter picks an element.
+func (s *shape) pickedBy(ref scim.Ref, element map[string]any) []attribute {
+	var out []attribute
+	for _, a := range s.attributes {
+		if a.handling == "" && a.filter != nil && a.target.Ref.Parent() == ref && a.picks(s.rt, element) {
+			out = append(out, a)
 		}
 	}
-	return false
+	return out
 }
 
 // Keep applies PATCH operations, those of Plan.KeptOps, to what the gateway holds of a resource. held is nil when
@@ -202,18 +208,10 @@ func (s *shape) keep(id string, ops []scim.PatchOp, held *Held) (*Held, error) {
 	if held != nil {
 		*next = *held
 	}
-	doc := next.Kept.Clone()
-	if doc == nil {
-		doc = scim.Resource{}
-	}
+	patch := s.rt.BeginPatch(next.Kept)
+	doc := patch.Resource()
 	if next.ExternalID != "" {
 		doc["externalId"] = next.ExternalID
-	}
-	var pending []scim.PatchOp
-	apply := func() (err error) {
-		doc, _, err = s.rt.ApplyPatch(doc, pending) // it makes a copy: many operations at once are one copy
-		pending = pending[:0]
-		return err
 	}
 	for _, op := range ops {
 		if op.Target.Ref == refUserName {
@@ -223,25 +221,27 @@ func (s *shape) keep(id string, ops []scim.PatchOp, held *Held) (*Held, error) {
 			}
 			continue
 		}
-		if needsElement(op) {
-			err := apply()
-			if err == nil {
-				pending, err = s.forHeld(op, doc)
-			}
-			if err == nil {
-				err = apply()
-			}
-			if err != nil {
-				return nil, scim.BadRequest(scim.NoTarget, "no value of %s is known that the operation could be about", op.Target.Ref.Parent())
+		if !needsElement(op) {
+			if err := patch.Apply(&op); err != nil {
+				return nil, err
 			}
 			continue
 		}
-		pending = append(pending, op)
-	}
-	if err := apply(); err != nil {
-		return nil, err
+		op, skip, err := s.forHeld(op, patch)
+		if err == nil && !skip {
+			err = patch.Apply(&op)
+		}
+		if e, ok := errors.AsType[*scim.Error](err); ok && e.Status != http.StatusBadRequest {
+			return nil, err
+		} else if err != nil {
+			return nil, scim.BadRequest(scim.NoTarget, "no value of %s is known that the operation could be about", op.Target.Ref.Parent())
+		}
 	}
 	delete(doc, "schemas")
+	if values, bytes := size(map[string]any(doc)); values > scim.MaxValues || bytes > scim.MaxBody {
+		return nil, scim.Errorf(http.StatusRequestEntityTooLarge, "", "the upstream lacks some of these attributes, and the gateway "+
+			"does not hold more than %d values or %d bytes of one resource", scim.MaxValues, scim.MaxBody)
+	}
 	next.ExternalID = doc.ExternalID()
 	delete(doc, "externalId")
 	next.Kept = doc
@@ -253,15 +253,38 @@ func needsElement(op scim.PatchOp) bool {
 	return op.Op != "remove" && op.Target.Attribute.MultiValued && (op.Path.ValueExpression != nil || op.Target.Sub != nil)
 }
 
+// size is how many values a value holds, itself included, and about how many bytes of JSON they are.
+func size(v any) (values, bytes int) {
+	const around = 4 // quotes, colon and comma
+	values, bytes = 1, around
+	add := func(e any) {
+		n, b := size(e)
+		values, bytes = values+n, bytes+b
+	}
+	switch v := v.(type) {
+	case string:
+		bytes += len(v)
+	case map[string]any:
+		for name, e := range v {
+			bytes += len(name) + around
+			add(e)
+		}
+	case []any:
+		for _, e := range v {
+			add(e)
+		}
+	}
+	return values, bytes
+}
+
 // forHeld makes such an operation on a resource one on what the gateway holds of it, which may lack the element:
 // the upstream may have it all the same. Then a part to keep begins a new one, where the path says which, and what
 // the upstream stores is not applied.
-func (s *shape) forHeld(op scim.PatchOp, doc scim.Resource) ([]scim.PatchOp, error) {
+func (s *shape) forHeld(op scim.PatchOp, held *scim.Patch) (_ scim.PatchOp, skip bool, err error) {
 	t, filter := op.Target, op.Path.ValueExpression
 	whole := scim.Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
-	list, _ := doc.Get(whole.Ref).([]any)
-	if slices.ContainsFunc(list, func(e any) bool { return s.rt.MatchValue(whole, filter, e) }) {
-		return []scim.PatchOp{op}, nil
+	if has, err := held.Has(whole, filter); has || err != nil {
+		return op, false, err
 	}
 	w := scim.Write{Ref: t.Ref, Value: op.Value, Known: true}
 	if filter != nil {
@@ -269,12 +292,12 @@ func (s *shape) forHeld(op scim.PatchOp, doc scim.Resource) ([]scim.PatchOp, err
 	}
 	switch {
 	case t.Sub != nil && s.stores(w):
-		return nil, nil
+		return op, true, nil
 	case filter == nil:
-		return nil, errNoElement
+		return op, false, errNoElement
 	default:
 		op.Op = "add"
-		return []scim.PatchOp{op}, nil
+		return op, false, nil
 	}
 }
 

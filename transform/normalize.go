@@ -2,7 +2,9 @@ package transform
 
 import (
 	"cmp"
+	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -35,7 +37,7 @@ func Normalize(req *scim.Request) (*scim.Request, []Note, error) {
 	var err error
 	switch req.Op {
 	case scim.OpCreate, scim.OpReplace:
-		out.Resource = n.resource(req.Resource)
+		out.Resource, err = n.resource(req.Resource)
 	case scim.OpPatch:
 		out.Operations, err = n.operations(req.Operations)
 	case scim.OpQuery:
@@ -59,7 +61,7 @@ func (n *normalizer) note(ref scim.Ref, what string) {
 	}
 }
 
-func (n *normalizer) resource(r scim.Resource) scim.Resource {
+func (n *normalizer) resource(r scim.Resource) (scim.Resource, error) {
 	out := make(scim.Resource, len(r))
 	var loose []string // names that are not attributes of the core schema
 	for name, v := range r {
@@ -72,11 +74,13 @@ func (n *normalizer) resource(r scim.Resource) scim.Resource {
 		}
 	}
 	slices.Sort(loose)
-	for _, name := range loose {
-		out = n.loose(out, name, r[name])
+	loose = slices.DeleteFunc(loose, func(name string) bool { return n.loose(out, name, r[name]) })
+	out, err := n.elements(out, r, loose)
+	if err != nil {
+		return nil, err
 	}
 	n.schemas(out)
-	return out
+	return out, nil
 }
 
 // schemas completes a list that names the type by the extensions that have values. Any other list is left for
@@ -115,11 +119,11 @@ func (n *normalizer) extension(out scim.Resource, e *scim.Schema, v any) {
 }
 
 // loose places an attribute that stands at the top although it belongs elsewhere: an extension's attribute, or a
-// URN-qualified, dotted or value-filter name. What already stands in its place wins. A name that leads nowhere
-// stays as it is: policy decides about it.
-func (n *normalizer) loose(out scim.Resource, name string, v any) scim.Resource {
+// URN-qualified or dotted name. What already stands in its place wins. A name that leads nowhere stays as it is:
+// policy decides about it. For a name with a value filter that leads somewhere it is false: see elements.
+func (n *normalizer) loose(out scim.Resource, name string, v any) bool {
 	if v == nil {
-		return out
+		return true
 	}
 	p, err := scim.ParsePath(name)
 	t, ok := scim.Target{}, false
@@ -128,25 +132,21 @@ func (n *normalizer) loose(out scim.Resource, name string, v any) scim.Resource 
 	}
 	switch {
 	case !ok || t.Ref.Schema != "" && notObject(out[t.Ref.Schema]):
+		out[name] = v
 	case p.ValueExpression != nil:
-		if placed, ok := n.element(out, p, t, v); ok {
-			return placed
-		}
+		return false
 	case t.Sub != nil && t.Attribute.MultiValued: // of which element?
+		out[name] = v
 	case out.Get(t.Ref) != nil:
 		n.note(t.Ref, "given twice: the one in its place was taken")
-		return out
 	case t.Sub == nil:
 		n.note(t.Ref, "moved to its place in the schema")
 		n.set(out, t, v)
-		return out
 	default:
 		n.note(t.Ref, "moved to its place in the schema")
 		n.member(out, t, v)
-		return out
 	}
-	out[name] = v
-	return out
+	return true
 }
 
 // member puts a sub-attribute into the object it belongs to. An object of the wrong type is left for validation to
@@ -164,26 +164,46 @@ func (n *normalizer) member(out scim.Resource, t scim.Target, v any) {
 	out.Set(t.Ref, n.object(t.Ref.Parent(), t.Attribute, members))
 }
 
-// element puts a value where a value filter leads, as a PATCH that adds it would.
-func (n *normalizer) element(out scim.Resource, p *scim.Path, t scim.Target, v any) (scim.Resource, bool) {
-	if _, ok := out.Get(t.Ref.Parent()).([]any); !ok && out.Get(t.Ref.Parent()) != nil {
-		return nil, false // refused for what it is
+// elements puts values where names with a value filter lead, as a PATCH that adds them would. A name that this fails
+// for stays as it is.
+func (n *normalizer) elements(out, r scim.Resource, names []string) (scim.Resource, error) {
+	if len(names) == 0 {
+		return out, nil
+	}
+	patch := n.rt.BeginPatch(out)
+	out = patch.Resource()
+	for _, name := range names {
+		err := n.element(patch, name, r[name])
+		if e, ok := errors.AsType[*scim.Error](err); ok && e.Status != http.StatusBadRequest {
+			return nil, err
+		} else if err != nil {
+			out[name] = r[name]
+		}
+	}
+	return out, nil
+}
+
+func (n *normalizer) element(patch *scim.Patch, name string, v any) error {
+	p, err := scim.ParsePath(name)
+	if err != nil {
+		return err
+	}
+	t, _ := n.rt.ResolvePath(p)
+	if has := patch.Resource().Get(t.Ref.Parent()); has != nil && !isList(has) {
+		return errNoElement // refused for what it is
 	}
 	before := len(n.notes)
 	op := scim.PatchOp{Op: "add", Path: canonical(p, t, n.note), Target: t, Value: v}
 	op.Value = n.patchValue(op)
-	placed, _, err := n.rt.ApplyPatch(out, []scim.PatchOp{op})
-	if err != nil {
+	if err := patch.Apply(&op); err != nil {
 		n.notes = n.notes[:before]
-		return nil, false
-	}
-	placed["schemas"] = out["schemas"] // what the client sent is still to be checked
-	if placed["schemas"] == nil {
-		delete(placed, "schemas")
+		return err
 	}
 	n.note(t.Ref, "moved to its place in the schema")
-	return placed, true
+	return nil
 }
+
+func isList(v any) bool { _, ok := v.([]any); return ok }
 
 func notObject(v any) bool {
 	_, ok := v.(map[string]any)

@@ -22,6 +22,9 @@ func (n *normalizer) operations(ops []scim.PatchOp) ([]scim.PatchOp, error) {
 		if err != nil {
 			return nil, inOperation(i, err)
 		}
+		if len(out) > scim.MaxOperations {
+			return nil, scim.TooManyOperations()
+		}
 	}
 	return out, nil
 }

@@ -142,6 +142,10 @@ func (s *shape) whole(req *scim.Request, ruling Ruling) (*Plan, error) {
 // mostKeptOps bounds the operations of one PATCH on what the gateway holds: each goes over all of it.
 const mostKeptOps = 500
 
+// mostOneByOne is how many requests one PATCH becomes at most. More would not be through before the client gives up,
+// and what is then done in part cannot be undone.
+const mostOneByOne = 100
+
 // patch plans PATCH.
 func (s *shape) patch(p *profile.Profile, req *scim.Request, ruling Ruling, held *Held) (*Plan, error) {
 	plan := &Plan{}
@@ -185,6 +189,9 @@ func (s *shape) patch(p *profile.Profile, req *scim.Request, ruling Ruling, held
 	case p.Update.Mode == profile.UpdatePut:
 		up.Operations = send
 		plan.How, plan.Why = ReadWrite, "the upstream takes PUT only: read, apply, replace"
+	case p.Update.Mode == profile.UpdateSingle && len(send) > mostOneByOne:
+		return nil, scim.Errorf(http.StatusRequestEntityTooLarge, "",
+			"the upstream takes one operation at a time: send at most %d in one request, not %d", mostOneByOne, len(send))
 	case p.Update.Mode == profile.UpdateSingle && len(send) > 1:
 		plan.How, plan.Why = OneByOne, fmt.Sprintf("the upstream takes one operation at a time: %d requests", len(send))
 		plan.Requests = nil

@@ -49,6 +49,7 @@ type Assumptions struct {
 	NoMeta                bool   // resources have no meta
 	WholeSeconds          bool   // meta.created and meta.lastModified have no fraction of a second
 	TooLong               Choice // Refuse (default: 400 invalidValue), CutOff, Accept: values beyond the profile's maxLength
+	MissingElement        Choice // Accept (default: `add` at a value filter makes the element) or Refuse (400 noTarget)
 	FilterUnsupported     Choice // Refuse (default: 400 invalidFilter), Ignore: everybody is listed, Empty: nobody is
 	UnknownAttributes     Choice // Ignore (default) or Refuse (400 invalidValue): attributes the service provider lacks
 	ETag                  Choice // ByProfile (default: as the profile says), On, Off
@@ -108,6 +109,11 @@ var Assumed = []Assumption{
 		Name: "too-long", Values: choices(Refuse, CutOff, Accept), Source: Undocumented,
 		Doc:    "A value that is too long is refused with 400 invalidValue, cut off, or stored all the same.",
 		choice: func(a *Assumptions) *Choice { return &a.TooLong },
+	},
+	{
+		Name: "missing-element", Values: choices(Accept, Refuse), Source: Undocumented,
+		Doc:    "A PATCH that adds to an element which is not there, such as emails[type eq \"work\"].value, makes the element, or is refused with 400 noTarget.",
+		choice: func(a *Assumptions) *Choice { return &a.MissingElement },
 	},
 	{
 		Name: "filter-unsupported", Values: choices(Refuse, Ignore, Empty), Source: Undocumented,

@@ -68,6 +68,9 @@ func TestAssumptions(t *testing.T) {
 		"too-long=truncate": shows("", true, "Ann"), // and TestTruncate
 		"too-long=accept":   status("POST", "/Users", user(long, ""), 201),
 
+		"missing-element=accept": status("PATCH", me, patch(`{"op":"add","path":"phoneNumbers[type eq \"work\"].value","value":"1"}`), 200),
+		"missing-element=refuse": status("PATCH", me, patch(`{"op":"add","path":"phoneNumbers[type eq \"work\"].value","value":"1"}`), 400),
+
 		"filter-unsupported=refuse": status("GET", query("title pr"), "", 400),
 		"filter-unsupported=ignore": finds("", "", "title pr", "ann", "bob"),
 		"filter-unsupported=empty":  finds("", "", "title pr"),

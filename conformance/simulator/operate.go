@@ -130,7 +130,16 @@ func (s *Simulator) patch(k *kind, rec *record, req *scim.Request, base string) 
 	if s.single && len(req.Operations) > 1 {
 		return nil, scim.BadRequest(scim.InvalidValue, "a PATCH may have one operation, not %d", len(req.Operations))
 	}
-	next, _, err := k.rt.ApplyPatch(s.view(k, rec, base), k.readForms(req.Operations))
+	ops := k.readForms(req.Operations)
+	if s.cfg.Assume.MissingElement == Refuse {
+		// replace never makes an element (RFC 7644, Section 3.5.2.3): it is what such a service provider makes of add.
+		for i := range ops {
+			if ops[i].Op == "add" && ops[i].Path != nil && ops[i].Path.ValueExpression != nil {
+				ops[i].Op = "replace"
+			}
+		}
+	}
+	next, _, err := k.rt.ApplyPatch(s.view(k, rec, base), ops)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -34,8 +35,12 @@ func explain(path string, err error) error {
 	if !ok {
 		return fmt.Errorf("database %s: %w", path, err)
 	}
+	code := failed.Code() & 0xff
+	if failed.Code() == sqlite3.SQLITE_IOERR_SHMSIZE { // the -shm file could not grow
+		code = sqlite3.SQLITE_FULL
+	}
 	var advice string
-	switch failed.Code() & 0xff {
+	switch code {
 	case sqlite3.SQLITE_FULL:
 		advice = "the disk (or the file's size limit) is full: free some space, nothing else needs to be done"
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
@@ -57,7 +62,7 @@ func explain(path string, err error) error {
 // explainFile does the same for an error of the file system.
 func explainFile(path string, err error) error {
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("database %s: make the file and its folder writable for the user who runs scimgate: %w", path, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("database %s: create its folder, or name another place: %w", path, err)

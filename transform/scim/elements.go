@@ -67,11 +67,13 @@ func (p *Patch) setList(op string, t Target, value any) error {
 		known.add(list[i], i)
 		touched = append(touched, i)
 	}
-	if err := p.onePrimary(t, list, touched); err != nil {
+	cleared, err := p.onePrimary(t, list, touched)
+	if err != nil {
 		return err
 	}
-	p.put(t, list)
-	p.seen[t.Ref] = known
+	if p.put(t, list); !cleared {
+		p.seen[t.Ref] = known
+	}
 	return nil
 }
 
@@ -126,7 +128,7 @@ func (p *Patch) setSelected(op string, t Target, f Filter, value any) error {
 			}
 		}
 	}
-	if err := p.onePrimary(whole, list, hits); err != nil {
+	if _, err := p.onePrimary(whole, list, hits); err != nil {
 		return err
 	}
 	p.put(whole, pruned(list, hits))
@@ -226,31 +228,31 @@ func onlyOnePrimary(t Target) error {
 }
 
 // onePrimary clears primary in all elements but the one among touched that has it: RFC 7644, Section 3.5.2.
-func (p *Patch) onePrimary(t Target, list []any, touched []int) error {
+func (p *Patch) onePrimary(t Target, list []any, touched []int) (cleared bool, err error) {
 	if t.Attribute.SubAttribute("primary") == nil {
-		return nil
+		return false, nil
 	}
 	chosen := -1
 	for _, i := range touched {
 		if m, ok := list[i].(map[string]any); ok && m["primary"] == true {
 			if chosen >= 0 && chosen != i {
-				return onlyOnePrimary(t)
+				return false, onlyOnePrimary(t)
 			}
 			chosen = i
 		}
 	}
 	if chosen < 0 {
-		return nil
+		return false, nil
 	}
 	if err := p.look(len(list)); err != nil {
-		return err
+		return false, err
 	}
 	for i, e := range list {
 		if m, ok := e.(map[string]any); ok && i != chosen && m["primary"] == true {
-			m["primary"] = false
+			m["primary"], cleared = false, true
 		}
 	}
-	return nil
+	return cleared, nil
 }
 
 // remove follows RFC 7644, Section 3.5.2.2. What is not there is removed already.
