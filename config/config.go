@@ -33,7 +33,7 @@ type Config struct {
 	AllowPlainHTTP bool
 	// TLS is the certificate of the SCIM listener. Default: none, plain HTTP.
 	TLS TLS
-	// Admin is the listener for health, metrics, console and the audit API.
+	// Admin is the listener for health, readiness and metrics.
 	Admin Admin
 	// Database is the path of the SQLite file with the trail and the identity map. Default: scimgate.db, beside the
 	// configuration file if there is one.

@@ -1,7 +1,8 @@
 // Package gateway is the path of a request from the provisioning client to the upstream and back.
 //
-// [Gateway.Do] is the whole path of one connection, top to bottom; [Server] is the door in front of it: listener,
-// authentication, admission, and the admin listener. The order of one write is the promise of the product:
+// [Gateway.Do] is the whole path of one connection, top to bottom; [NewDoor] makes the door in front of it:
+// authentication, admission, reading and writing; [NewAdmin] makes the admin listener. The order of one write is the
+// promise of the product:
 //
 //	normalize -> validate -> identity -> policy -> plan          nothing has left yet
 //	admission upstream (breaker, queue, pace)                    nothing has left yet

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -149,15 +150,10 @@ gone when it stops. Try it:
 
 // programName is how the program was called, for lines that people copy.
 func programName() string {
-	if name := os.Args[0]; len(name) < 64 && !isTemporary(name) {
+	if name := os.Args[0]; !strings.Contains(name, "go-build") {
 		return name
 	}
-	return "go run ./cmd/scimgate"
-}
-
-// isTemporary tells a binary that `go run` made and will delete.
-func isTemporary(name string) bool {
-	return len(os.TempDir()) > 0 && len(name) > len(os.TempDir()) && name[:len(os.TempDir())] == os.TempDir()
+	return "go run ./cmd/scimgate" // its binary is gone when it ends
 }
 
 // newLogger logs as configured: text for people on a terminal, else JSON.

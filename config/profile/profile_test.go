@@ -20,8 +20,10 @@ resources:
 `
 
 func TestBuiltin(t *testing.T) {
-	if got, want := Names(), []string{"bluejeans", "generic"}; !slices.Equal(got, want) {
-		t.Fatalf("got %v, want %v", got, want)
+	for _, name := range []string{"bluejeans", "generic"} {
+		if !slices.Contains(Names(), name) {
+			t.Fatalf("got %v, want %s among them", Names(), name)
+		}
 	}
 	for _, name := range Names() {
 		p, err := Load(name)

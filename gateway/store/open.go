@@ -13,7 +13,7 @@ import (
 )
 
 // wholeCheckLimit is the size in bytes up to which the whole file is checked at every start. Beyond it only the tables
-// other than the trail are: the check reads every page, and a start must not take minutes. `scimgate audit verify`
+// other than the trail are: the check reads every page, and a start must not take minutes. `scimgate audit export`
 // reads all of the trail.
 const wholeCheckLimit = 128 << 20
 
