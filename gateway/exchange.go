@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -186,7 +187,12 @@ func (x *exchange) called(resp *scim.Response) {
 // confirms notes what the upstream said it holds after a write.
 func (x *exchange) confirms(r scim.Resource) {
 	if x.notReported = r == nil; r != nil {
-		x.confirmed = r.Clone()
+		x.confirmed = maps.Clone(r)
+		for name, v := range r { // what Finish changes in place: the resource, and extensions and meta in it
+			if m, ok := v.(map[string]any); ok {
+				x.confirmed[name] = maps.Clone(m)
+			}
+		}
 	}
 }
 

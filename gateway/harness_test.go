@@ -130,7 +130,7 @@ func (p *harness) another(change func(*Config)) *harness {
 
 // tailored is a built-in profile with the overrides of a configuration, and with another update mode if mode is
 // not "".
-func tailored(t *testing.T, name, overrides string, mode profile.UpdateMode) *profile.Profile {
+func tailored(t testing.TB, name, overrides string, mode profile.UpdateMode) *profile.Profile {
 	t.Helper()
 	p := builtin(t, name)
 	if overrides != "" {
@@ -152,7 +152,7 @@ const (
 	keepsAll = "User: {unlisted: keep}"
 )
 
-func builtin(t *testing.T, name string) *profile.Profile {
+func builtin(t testing.TB, name string) *profile.Profile {
 	t.Helper()
 	p, err := profile.Load(name)
 	if err != nil {

@@ -113,6 +113,15 @@ func squeeze(next http.Handler) http.Handler {
 	})
 }
 
+// NewServer makes the HTTP server of a listener. A client that sends its headers for longer than 10 s or a request
+// for longer than 30 s is not waited for, and headers are at most 32 KiB (and the 4 KiB that net/http adds).
+func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
 const requestIDKey = "request id"
 
 // requestID names the request. A client's own X-Request-Id is not taken: it would let clients write into the

@@ -289,13 +289,19 @@ func TestReadBack(t *testing.T) {
 
 // Entra adds to elements that are not there and expects them to be made, whatever the upstream makes of that.
 func TestAddToMissingElement(t *testing.T) {
-	p := newHarness(t, builtin(t, "generic"), func(s *simulator.Config, _ *upConfig, _ *DoorConfig) { s.Assume.MissingElement = simulator.Refuse })
+	for mode, calls := range map[profile.UpdateMode]int{profile.UpdatePatch: 3, profile.UpdateSingle: 5} {
+		t.Run(string(mode), func(t *testing.T) { addToMissingElement(t, mode, calls) })
+	}
+}
+
+func addToMissingElement(t *testing.T, mode profile.UpdateMode, calls int) {
+	p := newHarness(t, tailored(t, "generic", "", mode), func(s *simulator.Config, _ *upConfig, _ *DoorConfig) { s.Assume.MissingElement = simulator.Refuse })
 	id := p.create("ann", `"emails":[{"type":"home","value":"h@example.com"}]`)
 	ops := `{"op":"Add","path":"emails[type eq \"home\"].value","value":"new@example.com"},` +
 		`{"op":"Add","path":"phoneNumbers[type eq \"work\"].value","value":"+1 555"},{"op":"Add","path":"title","value":"x"}`
 	var a answer
-	if n := p.calls(func() { a = p.do("PATCH", "/Users/"+id, patch(ops)) }); n != 3 {
-		t.Errorf("got %d upstream calls, want 3: refused, read, sent again", n)
+	if n := p.calls(func() { a = p.do("PATCH", "/Users/"+id, patch(ops)) }); n != calls {
+		t.Errorf("got %d upstream calls, want %d: refused, read, sent again", n, calls)
 	}
 	if a.status != 200 || a.get("phoneNumbers/0/value") != "+1 555" || a.get("emails/0/value") != "new@example.com" || a.get("title") != "x" {
 		t.Fatalf("got %d %s, want every operation applied", a.status, a.text)

@@ -37,9 +37,6 @@ func (g *Gateway) write(ctx context.Context, x *exchange, req *scim.Request, pla
 		resp, err = g.readWrite(ctx, x, plan, next)
 	default:
 		resp, err = g.send(ctx, x, plan.Requests, plan.Requests, next)
-		if isNoTarget(err) && plan.How == transform.Forward {
-			resp, err = g.addElements(ctx, x, plan, next, err)
-		}
 	}
 	switch {
 	case err == nil && req.Op == scim.OpDelete:
@@ -58,8 +55,7 @@ func (g *Gateway) write(ctx context.Context, x *exchange, req *scim.Request, pla
 // addElements sends a PATCH again that the upstream refused because an `add` picks an element that is not there: see
 // transform.AddElements. A refused PATCH has changed nothing (RFC 7644, Section 3.5.2), so this is no repetition. One
 // read tells which elements are missing; the refusal stands when none is.
-func (g *Gateway) addElements(ctx context.Context, x *exchange, plan *transform.Plan, next *transform.Held, refusal error) (*scim.Response, error) {
-	patch := plan.Requests[0]
+func (g *Gateway) addElements(ctx context.Context, x *exchange, patch *scim.Request, refusal error) (*scim.Response, error) {
 	current, err := g.ask(ctx, x, g.transform.Get(patch.Type, patch.ID, patch.Origin))
 	if err != nil {
 		return nil, refusal
@@ -69,9 +65,14 @@ func (g *Gateway) addElements(ctx context.Context, x *exchange, plan *transform.
 	if again.Operations, changed = transform.AddElements(patch.Type, current.Resource, patch.Operations); !changed {
 		return nil, refusal
 	}
-	x.failed = false
+	permit, err := g.Upstream.Admit(ctx)
+	if err != nil {
+		return nil, err
+	}
 	x.remark("add-element", "the upstream makes no element where a value filter matches none: the element itself was added")
-	return g.send(ctx, x, plan.Requests, []*scim.Request{&again}, next)
+	resp, err := g.Upstream.Send(ctx, permit, &again)
+	x.called(resp)
+	return resp, err
 }
 
 func isNoTarget(err error) bool {
@@ -126,6 +127,9 @@ func (g *Gateway) send(ctx context.Context, x *exchange, intended, requests []*s
 		x.went = i + 1
 		resp, err = g.Upstream.Send(ctx, permit, r)
 		x.called(resp)
+		if r.Op == scim.OpPatch && isNoTarget(err) {
+			resp, err = g.addElements(ctx, x, r, err)
+		}
 		if err != nil {
 			x.failed = true
 			if i > 0 {

@@ -46,12 +46,17 @@ var CreateOnly = &Rule{
 					return refuse(w, scim.Mutability, a.Path+" cannot change or go once it is set: the upstream refuses it")
 				}
 			}
+			has := map[string]valueSet{} // by sub-attribute: a list may have thousands of elements
 			for _, w := range req.Values {
 				if !a.changes(limits.Type, w) {
 					continue
 				}
-				has := a.values(limits.Type, current, w.Ref.Sub)
-				if len(has) > 0 && !slices.ContainsFunc(has, func(v any) bool { return scim.EqualValues(v, w.Value) }) {
+				set, known := has[w.Ref.Sub]
+				if !known {
+					set = setOf(a.values(limits.Type, current, w.Ref.Sub))
+					has[w.Ref.Sub] = set
+				}
+				if len(set.values) > 0 && !set.has(w.Value) {
 					return refuse(w, scim.Mutability, w.Path+" cannot change once it is set: the upstream refuses it")
 				}
 			}
@@ -79,10 +84,31 @@ func (a *limit) replacedBy(op scim.PatchOp) bool {
 func (a *limit) leaves(rt *scim.ResourceType, op scim.PatchOp, current scim.Resource) bool {
 	next := scim.Resource{}
 	next.Set(op.Target.Ref, op.Value)
-	has := a.values(rt, next, "")
-	return !slices.ContainsFunc(a.values(rt, current, ""), func(v any) bool {
-		return !slices.ContainsFunc(has, func(n any) bool { return scim.EqualValues(v, n) })
-	})
+	has := setOf(a.values(rt, next, ""))
+	return !slices.ContainsFunc(a.values(rt, current, ""), func(v any) bool { return !has.has(v) })
+}
+
+// valueSet finds equal values. Texts, of which there may be many, are found at once.
+type valueSet struct {
+	values []any
+	texts  map[string]bool
+}
+
+func setOf(values []any) valueSet {
+	s := valueSet{values, make(map[string]bool, len(values))}
+	for _, v := range values {
+		if text, ok := v.(string); ok {
+			s.texts[text] = true
+		}
+	}
+	return s
+}
+
+func (s valueSet) has(v any) bool {
+	if text, ok := v.(string); ok && s.texts[text] {
+		return true
+	}
+	return slices.ContainsFunc(s.values, func(e any) bool { return scim.EqualValues(e, v) })
 }
 
 // values are those that a resource has of the attribute, or of its sub-attribute sub where the limit is about the

@@ -105,7 +105,9 @@ func (p *Policy) Check(req *scim.Request, current scim.Resource) Decision {
 		full.Values = slices.AppendSeq(make([]scim.Write, 0, 32), req.Writes())
 	}
 	for _, rule := range suite {
-		for _, f := range rule.Check(full, current, limits) {
+		found := rule.Check(full, current, limits)
+		d.Findings = slices.Grow(d.Findings, len(found)+1)
+		for _, f := range found {
 			f.Rule = rule.Name
 			d.Findings = append(d.Findings, f)
 			if f.Verdict == Refuse {

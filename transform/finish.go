@@ -19,11 +19,12 @@ func (t *Transform) Finish(rt *scim.ResourceType, r scim.Resource, held *Held, b
 	if s := t.shapes[rt.Name]; s != nil {
 		drift = s.merge(r, held)
 	}
-	for name, v := range r {
-		if scim.Empty(v) {
-			delete(r, name)
+	for _, e := range rt.Extensions {
+		if ext, ok := r[e.ID].(map[string]any); ok {
+			tidy(ext)
 		}
 	}
+	tidy(r)
 	rt.SetSchemas(r)
 	meta, _ := r["meta"].(map[string]any)
 	meta = maps.Clone(meta)
@@ -38,6 +39,19 @@ func (t *Transform) Finish(rt *scim.ResourceType, r scim.Resource, held *Held, b
 	}
 	meta["location"] = base + rt.Endpoint + "/" + url.PathEscape(r.ID())
 	return r, drift
+}
+
+// tidy drops what is unassigned (RFC 7643, Section 2.5), elements too: no filter is to find what no client is shown.
+func tidy(attributes map[string]any) {
+	for name, v := range attributes {
+		if list, ok := v.([]any); ok && slices.ContainsFunc(list, scim.Empty) {
+			v = slices.DeleteFunc(slices.Clone(list), scim.Empty)
+			attributes[name] = v
+		}
+		if scim.Empty(v) {
+			delete(attributes, name)
+		}
+	}
 }
 
 func (s *shape) merge(r scim.Resource, held *Held) (drift bool) {
@@ -129,22 +143,23 @@ func (s *shape) join(ref scim.Ref, own, kept []any) []any {
 		}
 		return false
 	}
-	var rest, alone []map[string]any
+	type parted struct{ whole, ours, theirs map[string]any }
+	var rest []parted
+	var alone []map[string]any
 	for _, e := range kept {
 		k, _ := e.(map[string]any)
 		ours, theirs := s.parts(ref, k, k)
 		if len(ours) > 0 && (len(theirs) == 0 || !give(ours, func(o map[string]any) bool { return agree(theirs, o) })) {
-			rest = append(rest, k)
+			rest = append(rest, parted{k, ours, theirs})
 		}
 	}
 	for _, k := range rest {
-		ours, theirs := s.parts(ref, k, k)
-		like := s.pickedBy(ref, k)
-		given := len(like) > 0 && give(ours, func(o map[string]any) bool {
+		like := s.pickedBy(ref, k.whole)
+		given := len(like) > 0 && give(k.ours, func(o map[string]any) bool {
 			return slices.ContainsFunc(like, func(a attribute) bool { return a.picks(s.rt, o) })
 		})
-		if !given && len(theirs) == 0 {
-			alone = append(alone, ours)
+		if !given && len(k.theirs) == 0 {
+			alone = append(alone, k.ours)
 		}
 	}
 	for _, k := range alone {
@@ -295,6 +310,8 @@ func (s *shape) forHeld(op scim.PatchOp, held *scim.Patch) (_ scim.PatchOp, skip
 		return op, true, nil
 	case filter == nil:
 		return op, false, errNoElement
+	case !s.stores(scim.Write{Ref: whole.Ref, Element: w.Element, Picked: true, Known: true}): // what is not here is nowhere
+		return op, false, nil
 	default:
 		op.Op = "add"
 		return op, false, nil

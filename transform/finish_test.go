@@ -29,6 +29,8 @@ func TestFinish(t *testing.T) {
 		drift                   bool
 	}{
 		{"nothing held", "bluejeans", `{"id":"7","userName":"ada","externalId":"theirs","roles":[],"title":null,"name":{}}`, nil, "", `{"id":"7","userName":"ada"}`, false},
+		{"elements with nothing in them", "generic", `{"id":"7","emails":[{}],"roles":[null,{"value":"r"}],"` + enterprise + `":{"department":null,"manager":{}}}`, nil, "",
+			`{"id":"7","roles":[{"value":"r"}]}`, false},
 		{"externalId", "bluejeans", `{"id":"7","externalId":"theirs"}`, &Held{ExternalID: "ours"}, "", `{"id":"7","externalId":"ours"}`, false},
 		{"externalId that is not held", "bluejeans", `{"id":"7","externalId":"theirs"}`, &Held{UserName: "ada"}, "", `{"id":"7"}`, false},
 		{"externalId of the upstream", "generic", `{"id":"7","externalId":"theirs"}`, &Held{ExternalID: "ours"}, "", `{"id":"7","externalId":"theirs"}`, false},
@@ -107,6 +109,28 @@ func TestFinishVersion(t *testing.T) {
 	r, _ := builtin(t, "bluejeans").Finish(scim.UserType(), object(t, `{"id":"a b/c"}`), nil, "https://a.example.com")
 	if got, want := r.Meta("location"), "https://a.example.com/Users/a%20b%2Fc"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Where the upstream stores nothing of an attribute, the gateway knows all there is of it: what is to be replaced has
+// to be there (RFC 7644, Section 3.5.2.3).
+func TestKeepNeedsTarget(t *testing.T) {
+	tr := inline(t, "unlisted: keep\nattributes: [{path: userName}, {path: 'emails[type eq \"work\"].value'}]\n")
+	held := &Held{ID: "7", Kept: object(t, `{"roles":[{"type":"a","value":"x"}]}`)}
+	for patch, want := range map[string]string{
+		`[{"op":"replace","path":"roles[type eq \"b\"].value","value":"y"}]`:       "noTarget",
+		`[{"op":"replace","path":"roles[type eq \"b\"]","value":{"value":"y"}}]`:   "noTarget",
+		`[{"op":"replace","path":"roles[type eq \"a\"].value","value":"y"}]`:       "",
+		`[{"op":"add","path":"roles[type eq \"b\"].value","value":"y"}]`:           "",
+		`[{"op":"replace","path":"emails[type eq \"home\"].display","value":"y"}]`: "noTarget",
+		`[{"op":"replace","path":"emails[type eq \"work\"].display","value":"y"}]`: "", // the upstream may have it
+	} {
+		req := read(t, "PATCH /Users/7 "+patch)
+		_, err := tr.For(req, ruled(tr, req), held, nil)
+		e, _ := err.(*scim.Error)
+		if want == "" && err != nil || want != "" && (e == nil || e.Type != want) {
+			t.Errorf("%s: got %v, want %q", patch, err, want)
+		}
 	}
 }
 

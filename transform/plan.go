@@ -139,9 +139,6 @@ func (s *shape) whole(req *scim.Request, ruling Ruling) (*Plan, error) {
 	return plan, nil
 }
 
-// mostKeptOps bounds the operations of one PATCH on what the gateway holds: each goes over all of it.
-const mostKeptOps = 500
-
 // mostOneByOne is how many requests one PATCH becomes at most. More would not be through before the client gives up,
 // and what is then done in part cannot be undone.
 const mostOneByOne = 100
@@ -170,10 +167,6 @@ func (s *shape) patch(p *profile.Profile, req *scim.Request, ruling Ruling, held
 	}
 	if split.err != nil {
 		return nil, split.err
-	}
-	if n := len(plan.KeptOps); n > mostKeptOps {
-		return nil, scim.Errorf(http.StatusRequestEntityTooLarge, "",
-			"%d operations on attributes that the upstream lacks and the gateway holds: send at most %d at a time", n, mostKeptOps)
 	}
 	if len(plan.KeptOps) > 0 { // what would fail must fail before anything is sent
 		if _, err := s.keep(req.ID, plan.KeptOps, held); err != nil {

@@ -1,11 +1,14 @@
 package transform
 
 import (
+	"maps"
+
 	"scimgate/transform/scim"
 )
 
 // Project leaves out of a resource what a query does not ask for (RFC 7644, Section 3.9) and what is never, or
-// only on request, returned (RFC 7643, Section 7). id and schemas always stay. The resource is not changed.
+// only on request, returned (RFC 7643, Section 7). id and schemas always stay. The resource is not changed; what
+// remains is shared with it.
 func Project(rt *scim.ResourceType, r scim.Resource, q scim.Query) scim.Resource {
 	out := make(scim.Resource, len(r))
 	for name, v := range r {
@@ -48,12 +51,18 @@ func project(out scim.Resource, ref scim.Ref, a *scim.Attribute, v any, q scim.Q
 		if !ok {
 			return v
 		}
-		part := make(map[string]any, len(m))
-		for name, v := range m {
+		shown := func(name string) bool {
 			sub := ref
 			sub.Sub = name
-			if d := a.SubAttribute(name); d == nil && whole || d != nil && returned(d, sub, q) {
-				part[name] = v
+			d := a.SubAttribute(name)
+			return d == nil && whole || d != nil && returned(d, sub, q)
+		}
+		part := m // all of it, mostly
+		for name := range m {
+			if !shown(name) {
+				part = maps.Clone(m)
+				maps.DeleteFunc(part, func(name string, _ any) bool { return !shown(name) })
+				break
 			}
 		}
 		if len(part) == 0 {

@@ -129,10 +129,7 @@ func (a *app) listen(ctx context.Context, address string, files config.TLS, hand
 			MinVersion: tls.VersionTLS12, GetCertificate: c.get, NextProtos: []string{"http/1.1"},
 		})
 	}
-	return &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
-	}, line, nil
+	return gateway.NewServer(handler, a.log), line, nil
 }
 
 // start answers requests and takes over what a process that died left open.

@@ -161,6 +161,16 @@ func (l *limit) read(k *kind, r scim.Resource) []any {
 	return out
 }
 
+// picksBy reports whether w is what picks an element that the limit is about, as type in emails[type eq "work"].value.
+func (l *limit) picksBy(k *kind, w scim.Write) bool {
+	named := false
+	for name := range scim.EqualTerms(l.element) {
+		named = named || strings.EqualFold(name, w.Ref.Sub)
+	}
+	whole := scim.Target{Ref: l.target.Ref.Parent(), Attribute: l.target.Attribute}
+	return named && w.Ref.Parent() == whole.Ref && k.rt.MatchValue(whole, l.element, w.Element)
+}
+
 // edit replaces every value the limit is about by what change makes of it, in place.
 func (l *limit) edit(k *kind, r scim.Resource, change func(any) any) {
 	whole := l.target.Ref.Parent()

@@ -148,6 +148,23 @@ filter: {and: true, valuePath: true}
 	}
 }
 
+// What is left of an element when its value goes is no attribute that the service provider lacks.
+func TestRestOfElement(t *testing.T) {
+	s := start(t, Config{Assume: Assumptions{UnknownAttributes: Refuse}, Profile: narrow(t, `
+resources:
+  - name: User
+    endpoint: /Users
+    unlisted: drop
+    attributes: [{path: userName}, {path: 'emails[Type eq "work"].value'}]
+`)})
+	one := "/Users/" + s.create("ann", `"emails":[{"type":"work","value":"a@x.io"}]`).ID()
+	s.refused(400, "invalidValue", s.do("PATCH", one, patch(`{"op":"add","path":"emails","value":[{"type":"home"}]}`)))
+	a := s.want(200, s.do("PATCH", one, patch(`{"op":"remove","path":"emails[type eq \"work\"].value"}`)))
+	if got := a.body["emails"]; got != nil {
+		t.Errorf("got %v, want no emails", got)
+	}
+}
+
 // A path with a value filter whose operators are listed is a filter of its own.
 func TestListedElement(t *testing.T) {
 	s := start(t, Config{Profile: narrow(t, `

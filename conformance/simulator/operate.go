@@ -198,12 +198,12 @@ func (s *Simulator) intake(k *kind, r scim.Resource) (scim.Resource, error) {
 	return have, nil
 }
 
-// refuse names the first value among what the service provider lacks. What clients cannot set anyway, and what is
-// empty, does no harm.
+// refuse names the first value among what the service provider lacks. What clients cannot set anyway, what is empty,
+// and what is left of an element when its value was removed, does no harm.
 func (k *kind) refuse(lack scim.Resource) error {
 	for w := range k.rt.Values(lack) {
 		whole := w.Ref.Parent()
-		if scim.Empty(w.Value) || slices.Contains(k.stripped, whole) {
+		if scim.Empty(w.Value) || slices.Contains(k.stripped, whole) || slices.ContainsFunc(k.limits, func(l limit) bool { return l.picksBy(k, w) }) {
 			continue
 		}
 		return scim.BadRequest(scim.InvalidValue, "the attribute %s is not supported", w.Path)

@@ -8,10 +8,10 @@ import (
 	"strconv"
 )
 
-// maxWork is how many elements the operations of one PATCH may look at: a thousand operations with a value filter on
-// a list of a thousand. What costs more than a look counts more.
+// maxWork is how many elements the operations of one PATCH may look at: fifty operations with a value filter on a list
+// of five thousand. What costs more than a look counts more.
 const (
-	maxWork     = 1 << 20
+	maxWork     = 1 << 18
 	indexedWork = 8 // to index an element
 )
 
@@ -37,7 +37,7 @@ func (p *Patch) list(t Target) []any {
 // Apply.
 func (p *Patch) Has(t Target, f Filter) (bool, error) {
 	list := p.list(t)
-	return slices.ContainsFunc(list, p.rt.matcher(t, f)), p.look(len(list))
+	return slices.ContainsFunc(list, p.rt.matcher(t, f, len(list))), p.look(len(list))
 }
 
 // setList applies add and replace to a whole multi-valued attribute.
@@ -97,7 +97,7 @@ func complete(element, form any, t Target) {
 func (p *Patch) setSelected(op string, t Target, f Filter, value any) error {
 	whole := Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
 	list := p.list(whole)
-	selects := p.rt.matcher(whole, f)
+	selects := p.rt.matcher(whole, f, len(list))
 	var hits []int
 	for i, e := range list {
 		if selects(e) {
@@ -270,7 +270,7 @@ func (p *Patch) remove(t Target, f Filter, value any) error {
 		if err := p.look(len(list)); err != nil {
 			return err
 		}
-		p.put(whole, slices.DeleteFunc(list, p.rt.matcher(whole, f)))
+		p.put(whole, slices.DeleteFunc(list, p.rt.matcher(whole, f, len(list))))
 	case t.Attribute.MultiValued && value != nil:
 		value = CloneValue(value)
 		t.CanonicalizeValue(value)
@@ -294,7 +294,7 @@ func (p *Patch) removeSub(t, whole Target, f Filter, current any) error {
 	if err := p.look(len(list)); err != nil {
 		return err
 	}
-	selects := p.rt.matcher(whole, f)
+	selects := p.rt.matcher(whole, f, len(list))
 	var hits []int
 	for i, e := range list {
 		m, ok := e.(map[string]any)

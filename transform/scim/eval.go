@@ -23,7 +23,11 @@ import (
 //   - Integers compare exactly, all other numbers as doubles.
 //   - Values of different JSON types are not equal, and neither is before the other.
 func (rt *ResourceType) Match(f Filter, r Resource) (bool, error) {
-	return match(scope{rt: rt, resource: r}, f)
+	s := scope{rt: rt, resource: r}
+	if _, several := f.(*LogicalExpression); several {
+		s.folds = folds{}
+	}
+	return match(s, f)
 }
 
 // MatchValue reports whether one value of the attribute t matches a value filter. A filter that does not fit the
@@ -33,8 +37,12 @@ func (rt *ResourceType) MatchValue(t Target, f Filter, element any) bool {
 	return ok && err == nil
 }
 
-// matcher is MatchValue for many elements: what the filter names is looked up once.
-func (rt *ResourceType) matcher(t Target, f Filter) func(element any) bool {
+// matcher is MatchValue for so many elements: where they are many, what the filter names is looked up once.
+func (rt *ResourceType) matcher(t Target, f Filter, elements int) func(element any) bool {
+	const many = 8
+	if elements < many {
+		return func(e any) bool { return rt.MatchValue(t, f, e) }
+	}
 	if check(rt, &t, f, nil) != nil {
 		return func(any) bool { return false }
 	}
@@ -46,7 +54,18 @@ func compile(rt *ResourceType, within *Target, f Filter) func(element any) bool 
 	switch f := f.(type) {
 	case *AttributeExpression:
 		t, _ := resolveExpression(rt, within, f)
-		return func(e any) bool { return compareAttribute(e, t, f) }
+		want, isText := f.CompareValue.(string)
+		if a := t.Sub; isText && a != nil && f.Operator == Eq && a.Kind != DateTime { // most filters of long lists
+			exact := a.CaseExact || a.Kind == Binary
+			return func(e any) bool {
+				m, _ := e.(map[string]any)
+				if text, ok := m[a.Name].(string); ok {
+					return compareText(text, Eq, want, exact, nil)
+				}
+				return compareAttribute(e, t, f, nil)
+			}
+		}
+		return func(e any) bool { return compareAttribute(e, t, f, nil) }
 	case *LogicalExpression:
 		left, right := compile(rt, within, f.Left), compile(rt, within, f.Right)
 		if f.Operator == Or {
@@ -68,6 +87,23 @@ type scope struct {
 	resource Resource
 	within   *Target
 	element  any
+	folds    folds
+}
+
+// folds remembers how long texts fold: one filter may compare the same text a hundred times. nil remembers nothing.
+type folds map[string]string
+
+func (f folds) of(s string) string {
+	const long = 256
+	if f == nil || len(s) < long {
+		return Fold(s)
+	}
+	folded, ok := f[s]
+	if !ok {
+		folded = Fold(s)
+		f[s] = folded
+	}
+	return folded
 }
 
 func match(s scope, f Filter) (bool, error) {
@@ -79,7 +115,7 @@ func match(s scope, f Filter) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return compareAttribute(s.value(t), t, f), nil
+		return compareAttribute(s.value(t), t, f, s.folds), nil
 	case *LogicalExpression:
 		left, err := match(s, f.Left)
 		if err != nil {
@@ -98,24 +134,25 @@ func match(s scope, f Filter) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return matchElements(s.rt, t, f.ValueFilter, s.value(t))
+		return matchElements(s, t, f.ValueFilter)
 	default:
 		return false, check(s.rt, s.within, f, nil)
 	}
 }
 
-func matchElements(rt *ResourceType, t Target, f Filter, v any) (bool, error) {
+func matchElements(s scope, t Target, f Filter) (bool, error) {
+	v := s.value(t)
 	list, ok := v.([]any)
 	if !ok && v != nil {
 		list = []any{v}
 	}
 	for _, e := range list {
-		if ok, err := match(scope{rt: rt, within: &t, element: e}, f); ok || err != nil {
+		if ok, err := match(scope{rt: s.rt, within: &t, element: e, folds: s.folds}, f); ok || err != nil {
 			return ok, err
 		}
 	}
 	if len(list) == 0 {
-		return false, check(rt, &t, f, nil)
+		return false, check(s.rt, &t, f, nil)
 	}
 	return false, nil
 }
@@ -129,7 +166,7 @@ func (s scope) value(t Target) any {
 }
 
 // compareAttribute compares what t names in v, the value of t's attribute or one element of it.
-func compareAttribute(v any, t Target, e *AttributeExpression) bool {
+func compareAttribute(v any, t Target, e *AttributeExpression, f folds) bool {
 	negate := false
 	op := e.Operator
 	switch {
@@ -140,14 +177,14 @@ func compareAttribute(v any, t Target, e *AttributeExpression) bool {
 	case op == Ne:
 		op, negate = Eq, true
 	}
-	return compareAny(v, t, op, e.CompareValue) != negate
+	return compareAny(v, t, op, e.CompareValue, f) != negate
 }
 
-func compareAny(v any, t Target, op CompareOperator, want any) bool {
+func compareAny(v any, t Target, op CompareOperator, want any, f folds) bool {
 	switch v := v.(type) {
 	case []any:
 		for _, e := range v {
-			if compareAny(e, t, op, want) {
+			if compareAny(e, t, op, want, f) {
 				return true
 			}
 		}
@@ -156,14 +193,14 @@ func compareAny(v any, t Target, op CompareOperator, want any) bool {
 		if t.Sub != nil {
 			sub := v[t.Sub.Name]
 			t.Attribute, t.Sub = t.Sub, nil
-			return compareAny(sub, t, op, want)
+			return compareAny(sub, t, op, want, f)
 		}
 		return op == Pr && present(v)
 	default:
 		if t.Sub != nil {
 			return false // a simple value where the schema has an object
 		}
-		return compareOne(v, t.Attribute, op, want)
+		return compareOne(v, t.Attribute, op, want, f)
 	}
 }
 
@@ -194,7 +231,7 @@ func present(v any) bool {
 }
 
 // compareOne compares one simple value. The operator is not ne.
-func compareOne(v any, a *Attribute, op CompareOperator, want any) bool {
+func compareOne(v any, a *Attribute, op CompareOperator, want any, f folds) bool {
 	if op == Pr {
 		return present(v)
 	}
@@ -205,9 +242,9 @@ func compareOne(v any, a *Attribute, op CompareOperator, want any) bool {
 		case !ok:
 			return false
 		case a.Kind == DateTime:
-			return compareDates(s, op, want)
+			return compareDates(s, op, want, f)
 		default:
-			return compareText(s, op, want, a.CaseExact || a.Kind == Binary)
+			return compareText(s, op, want, a.CaseExact || a.Kind == Binary, f)
 		}
 	case bool:
 		b, ok := v.(bool)
@@ -236,12 +273,12 @@ func ordered(op CompareOperator, n int) bool {
 	}
 }
 
-func compareText(s string, op CompareOperator, want string, exact bool) bool {
+func compareText(s string, op CompareOperator, want string, exact bool, f folds) bool {
 	if op == Eq {
 		return s == want || !exact && strings.EqualFold(s, want)
 	}
 	if !exact {
-		s, want = Fold(s), Fold(want)
+		s, want = f.of(s), f.of(want)
 	}
 	switch op {
 	case Co:
@@ -255,7 +292,7 @@ func compareText(s string, op CompareOperator, want string, exact bool) bool {
 	}
 }
 
-func compareDates(s string, op CompareOperator, want string) bool {
+func compareDates(s string, op CompareOperator, want string, f folds) bool {
 	if op != Co && op != Sw && op != Ew {
 		a, okA := parseDate(s)
 		b, okB := parseDate(want)
@@ -264,7 +301,7 @@ func compareDates(s string, op CompareOperator, want string) bool {
 		}
 		return op == Eq && s == want
 	}
-	return compareText(s, op, want, false)
+	return compareText(s, op, want, false, f)
 }
 
 // parseDate reads an xsd:dateTime (RFC 7643, Section 2.3.5).

@@ -17,7 +17,7 @@ import (
 // Limits of a JSON body. Whatever exceeds them is refused, never cut.
 const (
 	MaxBody       = 256 << 10 // bytes of a request body
-	MaxValues     = 8 << 10   // values in a request body, those inside others included: each costs far more than its bytes
+	MaxValues     = 4 << 10   // values in a request body, those inside others included: each costs far more than its bytes
 	maxJSONDepth  = 32        // nested arrays and objects
 	maxJSONNumber = 64        // characters of a number
 )
@@ -416,6 +416,9 @@ func (s *nameSet) add(name string) bool {
 
 // Fold maps strings that strings.EqualFold holds equal to one string.
 func Fold(s string) string {
+	if isASCII(s) {
+		return strings.ToLower(s)
+	}
 	return strings.Map(func(r rune) rune {
 		switch {
 		case 'A' <= r && r <= 'Z':
@@ -432,6 +435,15 @@ func Fold(s string) string {
 		}
 		return least
 	}, s)
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendJSON appends the JSON of an attribute value. Names stand in a fixed order, so that equal values give

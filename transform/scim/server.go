@@ -253,6 +253,9 @@ func (req *Request) readQuery(raw string) error {
 			return BadRequest(parameter.scimType, "the query parameter %s cannot be decoded", parameter.name)
 		case !ok:
 			return BadRequest(InvalidValue, "the query parameter %q cannot be decoded", clip(name))
+		case !known && strings.Contains(pair, ";"):
+			// Some separate parameters by it. For them there may be a filter here, and ignored it would mean none.
+			return BadRequest(InvalidValue, "the query has a semicolon: separate parameters by &, or escape it as %%3B")
 		case !known:
 			continue
 		}

@@ -185,7 +185,8 @@ func kindOf(v any) string {
 func isObject(v any) bool { _, ok := v.(map[string]any); return ok }
 func isArray(v any) bool  { _, ok := v.([]any); return ok }
 
-// Settable copies a resource with only those attributes that a schema knows and that clients may set.
+// Settable makes a resource of only those attributes that a schema knows and that clients may set. It shares values
+// with r.
 func (rt *ResourceType) Settable(r Resource) Resource {
 	out := Resource{}
 	rt.All(func(ref Ref, a *Attribute) bool {
@@ -197,6 +198,17 @@ func (rt *ResourceType) Settable(r Resource) Resource {
 	return out
 }
 
+// settableAll reports whether Settable leaves nothing of a complex value out, so that it needs no copy.
+func (a *Attribute) settableAll(m map[string]any) bool {
+	for name, v := range m {
+		sub := a.SubAttribute(name)
+		if sub == nil || sub.Name != name || sub.ReadOnly() || v == nil || isObject(v) || isArray(v) {
+			return false
+		}
+	}
+	return len(m) > 0
+}
+
 // SettableValue is Settable for one value of what t names; nil when nothing is left.
 func (t Target) SettableValue(v any) any { return t.Leaf().settable(v) }
 
@@ -206,6 +218,9 @@ func (a *Attribute) settable(v any) any {
 	}
 	switch v := v.(type) {
 	case map[string]any:
+		if a.settableAll(v) {
+			return v
+		}
 		out := make(map[string]any, len(v))
 		for _, sub := range a.Sub {
 			if s := sub.settable(v[sub.Name]); s != nil {

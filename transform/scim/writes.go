@@ -160,7 +160,7 @@ func discreetPath(path *Path) string {
 }
 
 // maxPath is the longest path of a Write, in bytes, but for the name of a sub-attribute behind it.
-const maxPath = 256
+const maxPath = 128
 
 // EqualTerms are the sub-attributes that a value filter pins down by `eq`: what an element that the filter picks
 // is known to hold.
