@@ -73,7 +73,7 @@ var owners = map[string][]string{
 }
 
 // testModules may be imported by every package's tests, and by nothing else.
-var testModules = []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/rogpeppe/go-internal"}
+var testModules = []string{"github.com/Shopify/toxiproxy/v2", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/rogpeppe/go-internal"}
 
 // pure packages do no I/O and know no clock and no randomness: that is what makes `scimgate explain` possible. Of
 // transform/scim, the wire halves read and write bodies that others opened.
