@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"scimgate/gateway/audit"
@@ -112,6 +113,9 @@ func (x *exchange) asked(req *scim.Request) {
 		if len(x.trace) == mostAttributes {
 			x.unlisted++
 			continue
+		}
+		if x.trace == nil {
+			x.trace = make([]trace, 0, 16) // as many as most requests have
 		}
 		x.trace = append(x.trace, trace{write: w, asked: true})
 	}
@@ -304,7 +308,7 @@ func (x *exchange) shown() []scim.Write {
 	if x.confirmed == nil {
 		return nil
 	}
-	return slices.AppendSeq(make([]scim.Write, 0, len(x.confirmed)), x.req.Type.Values(x.confirmed))
+	return slices.AppendSeq(make([]scim.Write, 0, 2*len(x.confirmed)), x.req.Type.Values(x.confirmed))
 }
 
 // confirmation is what the upstream holds of a value that it was sent; nil when nobody can tell.
@@ -321,7 +325,7 @@ func (x *exchange) confirmation(t *trace, held []scim.Write) *audit.Value {
 			return x.g.Redactor.Value(w.Path, w.Value) // it was to go
 		case scim.EqualValues(w.Value, t.value):
 			return t.as(x.g.Redactor, w.Value)
-		case here == nil && (asked.Picked || scim.Fold(w.Path) == scim.Fold(asked.Path)):
+		case here == nil && (asked.Picked || strings.EqualFold(w.Path, asked.Path)):
 			here = w
 		}
 	}
@@ -347,7 +351,7 @@ func concerns(asked, has *scim.Write, goes bool) bool {
 	case goes:
 		return sameRef
 	default:
-		return sameRef && scim.Fold(asked.Path) == scim.Fold(has.Path)
+		return sameRef && strings.EqualFold(asked.Path, has.Path)
 	}
 }
 
@@ -356,7 +360,7 @@ func contains(element, terms map[string]any) bool {
 	for name, want := range terms {
 		a, aText := element[name].(string)
 		b, bText := want.(string)
-		if aText && bText && scim.Fold(a) == scim.Fold(b) {
+		if aText && bText && strings.EqualFold(a, b) {
 			continue
 		}
 		if !scim.EqualValues(element[name], want) {

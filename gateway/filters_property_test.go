@@ -162,9 +162,16 @@ type enquiry struct {
 func (w *world) oneCase(sum *tally) error {
 	g := &chooser{w.rand, w.shown, w.former}
 	e := enquiry{count: -1}
-	if len(w.recent) > 0 && g.oneIn(6) { // again, now that users were changed, or in another order
+	switch {
+	case len(w.recent) > 0 && g.oneIn(6): // again, now that users were changed, or in another order
 		e.filter = oneOf(w.rand, w.recent...)
-	} else {
+	case g.oneIn(12):
+		e.filter = g.lacking(g.someone())
+	case g.oneIn(30): // the same thing twice
+		c := &comparison{place: oneOf(w.rand, place{name: "externalId"}, place{name: "externalId"}, place{name: "userName"}, place{name: "id"}), op: "eq"}
+		g.value(c, g.someone(), nil)
+		e.filter = &junction{false, c, c}
+	default:
 		e.filter = g.filter(g.someone(), 3)
 		w.recent = append(w.recent[max(0, len(w.recent)-5):], e.filter)
 	}

@@ -205,11 +205,17 @@ func (g *chooser) filter(about map[string]any, levels int) condition {
 	case levels == 0 || roll < 40:
 		return g.comparison(about)
 	case roll < 60:
-		return &junction{false, g.filter(about, levels-1), g.filter(about, levels-1)}
+		left := g.filter(about, levels-1)
+		if g.oneIn(6) {
+			return &junction{false, left, left} // the same thing twice
+		}
+		return &junction{false, left, g.filter(about, levels-1)}
 	case roll < 75:
 		return &junction{true, g.filter(g.someone(), levels-1), g.filter(about, levels-1)}
 	case roll < 83:
 		return &negation{g.filter(g.someone(), levels-1)}
+	case roll < 88:
+		return g.lacking(about)
 	default:
 		return g.valueFilter(about)
 	}
@@ -278,7 +284,7 @@ func (g *chooser) operator(c *comparison, within *attribute) {
 func (g *chooser) valueFilter(about map[string]any) condition {
 	var several []attribute
 	for _, a := range userAttributes {
-		if (a.several || a.kind == complexKind && g.oneIn(8)) && (has(find(about, place{name: a.name, urn: a.urn})) || g.oneIn(6)) {
+		if (a.several || a.kind == complexKind && g.oneIn(3)) && (has(find(about, place{name: a.name, urn: a.urn})) || g.oneIn(6)) {
 			several = append(several, a)
 		}
 	}
@@ -289,6 +295,23 @@ func (g *chooser) valueFilter(about map[string]any) condition {
 	p := place{urn: a.urn, name: a.name}
 	elements := parts(find(about, p), "")
 	return &valueFilter{p, g.inner(&a, oneOf(g.Rand, elements...), 2)}
+}
+
+// lacking draws a value filter that is true of values without what is compared: an upstream that stores a part of an
+// attribute may not have all of them.
+func (g *chooser) lacking(about map[string]any) condition {
+	p := place{name: "name", sub: oneOf(g.Rand, "givenName", "givenName", "familyName", "formatted")} // all of which may be missing
+	if g.oneIn(4) {
+		p = oneOf(g.Rand, place{name: "emails", sub: "value"}, place{name: "addresses", sub: "locality"}, place{name: "roles", sub: "value"})
+	}
+	c := &comparison{place: place{name: p.sub}, op: oneOf(g.Rand, "ne", "eq", "pr")}
+	p.sub = ""
+	a, _ := p.attribute()
+	g.value(c, oneOf(g.Rand, parts(find(about, p), "")...), &a)
+	if c.op == "ne" {
+		return &valueFilter{p, c}
+	}
+	return &valueFilter{p, &negation{c}}
 }
 
 func (g *chooser) inner(a *attribute, element any, levels int) condition {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -132,6 +133,7 @@ type world struct {
 	close   func()
 	calls   atomic.Int64 // that reached the upstream
 	asked   int          // of the gateway
+	request string       // the last one's id
 	behinds int          // changes behind its back
 	changes int          // changes through it that were accepted
 	former  []string     // userNames that somebody has or had, upstream or as the gateway shows them
@@ -156,6 +158,8 @@ type ground struct {
 
 func newGround(t *testing.T) ground {
 	t.Helper()
+	percent := debug.SetGCPercent(400) // what worlds are made of does not last
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "trail.db"), CommitTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
@@ -217,6 +221,7 @@ func (w *world) do(method, target string, body any) (int, map[string]any) {
 	r.Header.Set("Authorization", "Bearer "+testToken)
 	answer := httptest.NewRecorder()
 	w.door.ServeHTTP(answer, r)
+	w.request = answer.Header().Get("X-Request-Id")
 	var object map[string]any
 	if answer.Body.Len() > 0 {
 		if err := json.Unmarshal(answer.Body.Bytes(), &object); err != nil {
@@ -299,7 +304,7 @@ func (g *chooser) elements(a attribute) []any {
 					e[sub] = false
 				}
 			case a.subs[sub] == binaryText:
-				e[sub] = oneOf(g.Rand, "AAEC", "aaEC", "/+8=") + []string{"", "AAAA", "BBBB"}[i]
+				e[sub] = []string{"", "AAAA", "BBBB"}[i] + g.certificate()
 			case sub == "value":
 				e[sub] = g.word() + []string{"", "1", "2"}[i]
 			case g.oneIn(2):
@@ -329,6 +334,9 @@ func (w *world) mess(user map[string]any) map[string]any {
 		"emails": {map[string]any{"value": "a", "type": "work"}, []any{"a", json.Number("5")}, "a", []any{map[string]any{"value": json.Number("5")}}},
 		"name":   {"a", []any{map[string]any{"givenName": "a"}}}, "roles": {[]any{map[string]any{"value": []any{"a"}, "primary": "true"}}},
 		enterpriseURN: {"a", map[string]any{"manager": []any{map[string]any{"value": "a"}}}, map[string]any{"manager": json.Number("5")}},
+	}
+	if strings.Contains(w.text, "form: value") { // the gateway reads a number there as text; how such an upstream compares it, nobody knows
+		odd[enterpriseURN] = odd[enterpriseURN][:2]
 	}
 	for _, name := range slices.Sorted(maps.Keys(odd)) {
 		if w.untidy && w.rand.IntN(4) == 0 {

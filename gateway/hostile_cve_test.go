@@ -19,14 +19,16 @@ import (
 	"scimgate/transform/scim"
 )
 
-// Mistakes of other programs, and that they are not ours. CVE-2025-30204 (a token of dots) and CVE-2025-22871 (a bare
-// line feed in a chunk's size) are in TestHostileCost and TestRequestSmuggling.
+// Mistakes of other programs, and that they are not ours. CVE-2025-22871 is in TestRequestSmuggling; CVE-2024-45410,
+// CVE-2026-29054 and CVE-2025-64484 are in TestOnlyListedHeadersTravel. Those of JWT and of key sets have nothing to be
+// tried on while tokens are compared by their hash alone: CVE-2024-51744, CVE-2026-55669, CVE-2025-22149.
 func TestCVE(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"CVE-2025-41115 numeric externalId became an internal id": numericExternalID,
 		"CVE-2022-1680 account adopted by e-mail":                 adoptionByEMail,
 		"CVE-2025-4210 SCIM route without authorisation":          routeWithoutAuthorisation,
 		"ToolJet-16217 unset secret and empty bearer":             emptyBearer,
+		"CVE-2025-30204 a token of dots":                          dots,
 		"CVE-2020-28483 X-Forwarded-For spoofing":                 forwardedFor,
 		"CVE-2020-36567 log-line injection":                       logInjection,
 		"CVE-2023-45142 unknown methods explode metric labels":    methodLabels,
@@ -123,6 +125,27 @@ func emptyBearer(t *testing.T) {
 				t.Errorf("%s, Authorization %q: got %d, want 401", name, value, w.Code)
 			}
 		}
+	}
+}
+
+// A token of a megabyte of dots costs its hash: it is not taken apart.
+func dots(t *testing.T) {
+	p := newHarness(t, builtin(t, "bluejeans"))
+	door := NewDoor(DoorConfig{Logger: p.logger, Connections: []DoorConnection{{Path: "/scim/v2", Gateway: p.gateway, Tokens: []Token{{Name: "entra", SHA256: sha256.Sum256([]byte(testToken))}}}}})
+	ask := func(n int) float64 {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "/scim/v2/Users", nil)
+		r.Header.Set("Authorization", "Bearer "+strings.Repeat(".", n))
+		return testing.AllocsPerRun(3, func() {
+			w := httptest.NewRecorder()
+			door.ServeHTTP(w, r)
+			if w.Code != 401 {
+				t.Fatalf("%d dots: got %d, want 401", n, w.Code)
+			}
+			checkError(t, w.Code, w.Body.Bytes(), w.Header().Get("X-Request-Id"))
+		})
+	}
+	if few, many := ask(1), ask(1<<20); many > few+100 {
+		t.Errorf("a megabyte of dots costs %v allocations, one costs %v", many, few)
 	}
 }
 

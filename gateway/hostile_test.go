@@ -202,13 +202,7 @@ func (b *bare) check(m message, w *httptest.ResponseRecorder) {
 	case w.Code == http.StatusInternalServerError:
 		fail("an internal error: %.2000s", b.logs)
 	case w.Code >= 400:
-		detail, _ := body["detail"].(string)
-		if body["status"] != strconv.Itoa(w.Code) || fmt.Sprint(body["schemas"]) != "["+scim.MessageError+"]" || !strings.HasSuffix(detail, "Request id: "+id) {
-			fail("not a SCIM error")
-		}
-		if len(detail) > 1000 {
-			fail("the detail is %d bytes long", len(detail))
-		}
+		checkError(b.tb, w.Code, w.Body.Bytes(), id)
 	case w.Code != http.StatusNoContent && w.Code != http.StatusNotModified && body == nil && m.method != http.MethodHead:
 		fail("no body")
 	}

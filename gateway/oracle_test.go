@@ -401,7 +401,7 @@ func (f *valueFilter) simpler() []condition {
 
 // The oracle would prove nothing if it used what it judges.
 func TestOracleStandsAlone(t *testing.T) {
-	for _, name := range []string{"oracle_test.go", "filters_spell_test.go", "patch_model_test.go"} {
+	for _, name := range []string{"oracle_test.go", "filters_spell_test.go", "patch_model_test.go", "patch_spell_test.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
 		if err != nil {
 			t.Fatal(err)

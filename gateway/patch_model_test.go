@@ -1,14 +1,13 @@
 package gateway
 
 // What a PATCH does, written down a second time, for TestPatchProperty: RFC 7644, Sections 3.5.2.1 to 3.5.2.3, for
-// the operations that provisioning clients send. Like oracle_test.go, this knows nothing of transform.
+// the operations that provisioning clients send, and what becomes of them under a profile. Like oracle_test.go, this
+// knows nothing of transform.
 
 import (
 	"encoding/json"
 	"maps"
-	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -17,7 +16,7 @@ type edit struct {
 	verb  string // add, replace or remove
 	at    place
 	typed string // of a multi-valued attribute, only the elements of this type; "" for the whole attribute
-	value any    // nil for remove
+	value any    // nil for remove, unless it names the elements to remove
 }
 
 // apply carries out the edit on a resource; false when it has nothing to be about.
@@ -79,39 +78,39 @@ func (e edit) merged(before map[string]any) map[string]any {
 	return m
 }
 
-// lacksElement reports whether the edit sets something in an element that is not there.
-func (e edit) lacksElement(r map[string]any) bool {
-	list, _ := find(r, e.at).([]any)
-	return e.verb != "remove" && e.typed != "" && !slices.ContainsFunc(list, func(v any) bool {
-		kind, _ := v.(map[string]any)["type"].(string)
-		return lower(kind) == lower(e.typed)
-	})
-}
-
 func (e edit) onList(list []any) ([]any, bool) {
 	if e.typed == "" {
-		switch e.verb {
-		case "remove":
+		given, _ := e.value.([]any)
+		switch {
+		case e.verb == "remove" && e.value != nil: // Entra's way to remove some elements
+			return slices.DeleteFunc(slices.Clone(list), func(v any) bool { return isNamed(v, given) }), true
+		case e.verb == "remove":
 			return nil, true
-		case "replace":
+		case e.verb == "replace":
 			list = nil
 		}
-		given, _ := e.value.([]any)
-		return withPrimary(slices.Concat(list, given), given...), true
+		for _, v := range given { // what is there already is not added (RFC 7644, Section 3.5.2.1)
+			if !slices.ContainsFunc(list, func(has any) bool { return toText(has) == toText(v) }) {
+				list = append(slices.Clip(list), v)
+			}
+		}
+		return withPrimary(list, given...), true
 	}
 	var out, touched []any
 	found := false
 	for _, v := range list {
 		m, _ := v.(map[string]any)
-		kind, _ := m["type"].(string)
 		switch {
-		case lower(kind) != lower(e.typed):
+		case !e.picks(m):
 			out = append(out, v)
 			continue
 		case e.verb == "remove" && e.at.sub == "":
 			continue
 		}
 		found = true
+		if e.verb == "replace" && e.at.sub == "" {
+			m = nil // nothing is left of an element that is replaced
+		}
 		if m = e.merged(m); !vacant(m) {
 			out, touched = append(out, m), append(touched, m)
 		}
@@ -125,6 +124,26 @@ func (e edit) onList(list []any) ([]any, bool) {
 		out, touched = append(out, m), append(touched, m)
 	}
 	return withPrimary(out, touched...), true
+}
+
+// picks reports whether the edit's value filter picks an element.
+func (e edit) picks(element map[string]any) bool {
+	kind, _ := element["type"].(string)
+	return lower(kind) == lower(e.typed)
+}
+
+// isNamed reports whether an element is among those that a remove names: by its value and, if given, its type.
+func isNamed(v any, given []any) bool {
+	m, _ := v.(map[string]any)
+	return slices.ContainsFunc(given, func(g any) bool {
+		n, _ := g.(map[string]any)
+		same := func(sub string) bool {
+			a, _ := m[sub].(string)
+			b, _ := n[sub].(string)
+			return lower(a) == lower(b)
+		}
+		return m["value"] != nil && same("value") && (n["type"] == nil || same("type"))
+	})
 }
 
 // withPrimary leaves the new primary value the only one (RFC 7644, Section 3.5.2).
@@ -175,200 +194,285 @@ func comparableText(r map[string]any) string {
 	return toText(r)
 }
 
-// edits draws what one PATCH changes of a resource.
-func (g *chooser) edits(r map[string]any, names []string) []edit {
-	var out []edit
-	for range 1 + g.IntN(4) {
-		out = append(out, g.edit(r, names))
+// holding is what becomes of attributes under a profile.
+type holding struct {
+	extended bool   // the upstream has the enterprise extension
+	complete bool   // and every attribute of its schemas
+	unlisted string // what happens to an attribute without a rule
+	rules    []rule
+}
+
+// rule is one attribute that a profile lists.
+type rule struct {
+	at       place
+	typed    string // only elements of this type; "" for all
+	handling string // stored when the upstream has it
+	plain    bool   // it travels as its plain value
+}
+
+// What happens to a value.
+const (
+	stored  = ""
+	kept    = "keep"
+	dropped = "drop"
+	refused = "refuse"
+)
+
+// ruleFor reads an attribute path of a profile, in one of the forms that someProfile writes.
+func ruleFor(path, handling string, plain bool) rule {
+	r := rule{handling: handling, plain: plain}
+	if rest, ok := strings.CutPrefix(path, enterpriseURN+":"); ok {
+		r.at.urn, path = enterpriseURN, rest
+	}
+	if name, rest, ok := strings.Cut(path, `[type eq "`); ok {
+		r.at.name = name
+		r.typed, r.at.sub, _ = strings.Cut(rest, `"].`)
+		return r
+	}
+	r.at.name, r.at.sub, _ = strings.Cut(path, ".")
+	return r
+}
+
+// of is what happens to a value. Of a sub-attribute of an element, element is what the element holds.
+func (h holding) of(at place, element map[string]any) string {
+	fate := h.fate(at, element)
+	if fate == kept && at.name == "password" {
+		return dropped // it is never shown
+	}
+	return fate
+}
+
+func (h holding) fate(at place, element map[string]any) string {
+	listed := ""
+	for _, r := range h.rules {
+		if r.at.urn != at.urn || r.at.name != at.name {
+			continue
+		}
+		if r.plain && at.sub != "" && at.sub != "value" {
+			return dropped // there is no room for it
+		}
+		if r.handling != stored {
+			listed = r.handling
+		} else if !h.complete && r.stores(at.sub, element) {
+			return stored
+		}
+	}
+	switch {
+	case h.complete && (at.urn == "" || h.extended):
+		return stored
+	case at.name == "externalId":
+		return kept
+	case listed != "":
+		return listed
+	case h.unlisted == "":
+		return refused
+	default:
+		return h.unlisted
+	}
+}
+
+// stores reports whether the upstream has a sub-attribute of an element, by a rule. The type by which a rule picks
+// elements is stored with the value that it is about.
+func (r rule) stores(sub string, element map[string]any) bool {
+	if r.typed == "" {
+		return r.at.sub == "" || sub == "" || r.at.sub == sub
+	}
+	kind, _ := element["type"].(string)
+	if element != nil && lower(kind) != r.typed {
+		return false
+	}
+	return sub == "" || r.at.sub == sub || sub == "type" && (element == nil || element[r.at.sub] != nil)
+}
+
+// fates are what happens to each value that an edit sets or removes.
+func (e edit) fates(h holding) map[string]bool {
+	out := map[string]bool{}
+	a, _ := e.at.attribute()
+	each := func(m, element map[string]any) {
+		for sub := range m {
+			at := e.at
+			at.sub = sub
+			out[h.of(at, element)] = true
+		}
+	}
+	var picked map[string]any
+	if e.typed != "" {
+		picked = map[string]any{"type": e.typed}
+	}
+	switch v := e.value.(type) {
+	case map[string]any:
+		if a.several { // an element that is picked
+			maps.Copy(picked, v)
+		}
+		each(v, picked)
+	case []any:
+		for _, v := range v {
+			switch m, _ := v.(map[string]any); {
+			case e.verb != "remove":
+				each(m, m)
+			case m["type"] == nil: // it may be of any type
+				out[h.of(e.at, nil)] = true
+			default:
+				out[h.of(e.at, m)] = true
+			}
+		}
+	default:
+		out[h.of(e.at, picked)] = true
 	}
 	return out
 }
 
-func (g *chooser) edit(r map[string]any, names []string) edit {
-	e := edit{verb: oneOf(g.Rand, "add", "replace", "replace", "remove")}
-	var a attribute
-	for a.name == "" || slices.Contains([]string{"schemas", "id", "meta", "groups", "photos", "x509Certificates", "profileUrl"}, a.name) {
-		a = oneOf(g.Rand, userAttributes...)
-		if g.oneIn(3) { // what clients change most
-			a, _ = oneOf(g.Rand, place{name: "emails"}, place{name: "userName"}, place{name: "active"}, place{name: "name"}, place{name: "phoneNumbers"}, place{urn: enterpriseURN, name: "manager"}).attribute()
-		}
+// blind reports whether the upstream stores what an edit is about, but not the type by which the edit picks it.
+func (e edit) blind(h holding) bool {
+	named, _ := e.value.([]any)
+	byType := slices.ContainsFunc(named, func(v any) bool { m, _ := v.(map[string]any); return e.verb == "remove" && m["type"] != nil })
+	if h.complete || e.typed == "" && !byType {
+		return false
 	}
-	e.at = place{urn: a.urn, name: a.name}
-	switch {
-	case a.name == "userName":
-		e.verb, e.value = "replace", oneOf(g.Rand, names...)
-	case a.name == "password":
-		e.verb, e.value = "replace", g.word()
-	case a.several:
-		g.editList(&e, a, r)
-	case a.name == "manager":
-		if e.value = map[string]any{"value": g.word()}; e.verb == "remove" {
-			e.value = nil
-		}
-	case a.kind == complexKind && !g.oneIn(3):
-		e.at.sub = oneOf(g.Rand, sortedKeys(a.subs)...)
-		fallthrough
-	default:
-		e.value = g.valueFor(a, e)
+	touches := func(sub string) bool {
+		return slices.ContainsFunc(h.rules, func(r rule) bool {
+			return r.handling == stored && r.at.name == e.at.name && r.at.urn == e.at.urn &&
+				(r.at.sub == "" || sub == "" || r.at.sub == sub || r.typed != "" && sub == "type")
+		})
 	}
-	return e
+	return touches(e.at.sub) && !touches("type")
 }
 
-// valueFor draws what an edit sets a singular attribute, or a sub-attribute, to.
-func (g *chooser) valueFor(a attribute, e edit) any {
-	k := a.kind
-	if e.at.sub != "" {
-		k = a.subs[e.at.sub]
+// shared reports whether the upstream stores a part of an attribute's values, and the gateway another.
+func (h holding) shared(at place) bool {
+	partly := slices.ContainsFunc(h.rules, func(r rule) bool {
+		return !h.complete && r.at.urn == at.urn && r.at.name == at.name && r.at.sub != ""
+	})
+	return partly && h.unlisted == kept
+}
+
+// only is what is left of a resource when nothing but values with one of these fates remains.
+func (h holding) only(r map[string]any, fates ...string) map[string]any {
+	out := map[string]any{}
+	remain := func(at place, element map[string]any) bool { return slices.Contains(fates, h.of(at, element)) }
+	of := func(at place, m, element map[string]any) map[string]any {
+		return without(m, func(sub string) bool { at.sub = sub; return !remain(at, element) })
 	}
-	switch {
-	case e.verb == "remove":
-		return nil
-	case k == boolean:
-		return g.oneIn(2)
-	case k != complexKind:
-		return g.word()
-	}
-	m := map[string]any{}
-	for _, sub := range sortedKeys(a.subs) {
-		if g.oneIn(3) {
-			m[sub] = g.word()
+	for _, a := range userAttributes {
+		at := place{urn: a.urn, name: a.name}
+		v := find(r, at)
+		switch given := v.(type) {
+		case nil:
+			continue
+		case map[string]any:
+			v = of(at, given, nil)
+		case []any:
+			var list []any
+			for _, e := range given {
+				m, ok := e.(map[string]any)
+				if !ok {
+					list = append(list, e)
+				} else if m = of(at, m, m); len(m) > 0 {
+					list = append(list, m)
+				}
+			}
+			v = list
+		default:
+			if !remain(at, nil) {
+				v = nil
+			}
+		}
+		switch {
+		case vacant(v):
+		case a.urn == "":
+			out[a.name] = v
+		case out[a.urn] == nil:
+			out[a.urn] = map[string]any{a.name: v}
+		default:
+			out[a.urn].(map[string]any)[a.name] = v
 		}
 	}
-	m["formatted"] = g.word()
+	return out
+}
+
+func without(m map[string]any, gone func(name string) bool) map[string]any {
+	m = maps.Clone(m)
+	maps.DeleteFunc(m, func(name string, _ any) bool { return gone(name) })
 	return m
 }
 
-func (g *chooser) editList(e *edit, a attribute, r map[string]any) {
-	list, _ := r[a.name].([]any)
-	if g.oneIn(4) && (e.verb != "remove" || g.oneIn(4)) { // the whole of it
-		given := g.elements(a)
-		if e.verb == "remove" {
-			return
+// verdict is what the model says about a PATCH.
+type verdict struct {
+	after    map[string]any // as the client sees it; nil when it is refused
+	scimType string         // why it is refused
+	vague    bool           // of elements that two hold parts of, the model does not know who has which
+}
+
+// judge says what edits make of a resource.
+func (h holding) judge(before map[string]any, edits []edit) verdict {
+	var v verdict
+	for _, e := range edits {
+		if e.blind(h) {
+			return verdict{scimType: "invalidPath"}
 		}
-		for i, v := range given { // nothing that is there already
-			m := v.(map[string]any)
-			m["type"] = []string{"one", "two", "three"}[i] + g.word()
-			if a.subs["value"] != boolean && e.verb == "add" && a.name != "addresses" {
-				m["value"] = "new" + g.word() + []string{"", "1", "2"}[i] + toText(len(list))
+	}
+	for _, e := range edits {
+		if e.fates(h)[refused] {
+			return verdict{scimType: "invalidValue"}
+		}
+	}
+	after := deepCopy(before).(map[string]any)
+	for _, e := range edits {
+		fates := e.fates(h)
+		if e.typed != "" && e.verb != "remove" && len(fates) == 1 && fates[dropped] { // nothing is left that needs a target
+			if e.verb == "add" || e.at.sub != "" {
+				continue
 			}
-		}
-		if e.value = given; len(given) == 0 {
 			e.verb, e.value = "remove", nil
 		}
-		return
-	}
-	e.typed = oneOf(g.Rand, "work", "home", "other", "WORK")
-	if len(list) > 0 && !g.oneIn(4) {
-		if kind, _ := oneOf(g.Rand, list...).(map[string]any)["type"].(string); kind != "" {
-			e.typed = kind
+		v.vague = v.vague || e.vague(h, after)
+		if !e.apply(after) {
+			return verdict{scimType: "noTarget", vague: v.vague}
 		}
+		after = h.only(after, stored, kept)
 	}
-	subs := slices.DeleteFunc(sortedKeys(a.subs), func(s string) bool { return s == "type" })
-	if e.at.sub = oneOf(g.Rand, subs...); g.oneIn(2) && a.name != "addresses" {
-		e.at.sub = "value"
-	}
-	if e.verb == "remove" && g.oneIn(2) {
-		e.at.sub = ""
-	}
-	e.value = g.valueFor(a, *e)
-	if text, ok := e.value.(string); ok && e.at.sub == "value" { // no value that another element has: they may be one
-		e.value = text + strconv.Itoa(g.IntN(1e9))
-	}
+	v.after = after
+	return v
 }
 
-// path is the edit's path as RFC 7644, Figure 7 has it.
-func (e edit) path() string {
-	s := speller{}
-	s.place(place{urn: e.at.urn, name: e.at.name})
-	if e.typed != "" {
-		s.b.WriteString("[type eq ")
-		s.text(e.typed)
-		s.b.WriteByte(']')
+// vague reports whether an edit is about elements that two hold parts of, in a way that leaves open what there is to
+// hold: an element that the upstream has nothing of, or one that loses what its parts are told to belong together by.
+func (e edit) vague(h holding, r map[string]any) bool {
+	list, _ := find(r, e.at).([]any)
+	a, _ := e.at.attribute()
+	if !a.several || !h.shared(e.at) {
+		return false
 	}
-	if e.at.sub != "" {
-		s.b.WriteString("." + e.at.sub)
-	}
-	return s.b.String()
-}
-
-// spelled is the edit as one operation, as RFC 7644 has it.
-func (e edit) spelled() map[string]any {
-	op := map[string]any{"op": e.verb, "path": e.path()}
-	if e.verb != "remove" {
-		op["value"] = e.value
-	}
-	return op
-}
-
-// dialect puts edits into operations. It may change their order, and says so.
-type dialect func(*rand.Rand, []edit) (operations []any, order []edit)
-
-// standard is what RFC 7644 describes, in any case, with or without a path.
-func standard(r *rand.Rand, edits []edit) ([]any, []edit) {
-	var out []any
-	for _, e := range edits {
-		op := e.spelled()
-		switch {
-		case e.verb != "remove" && e.typed == "" && e.at.sub == "" && r.IntN(4) == 0: // without a path
-			var value any = map[string]any{e.at.name: e.value}
-			if e.at.urn != "" {
-				value = map[string]any{e.at.urn: value}
-			}
-			op = map[string]any{"op": e.verb, "value": value}
-		case e.typed == "" && r.IntN(3) == 0:
-			op["path"] = strings.ToUpper(e.path())
-		case e.typed == "" && e.at.urn == "" && r.IntN(3) == 0:
-			op["path"] = coreURN + ":" + e.path()
-		}
-		out = append(out, op)
-	}
-	return out, edits
-}
-
-// legacy is Entra's dialect without the flag aadOptscim062020.
-func legacy(_ *rand.Rand, edits []edit) ([]any, []edit) {
-	var out []any
-	for _, e := range edits {
-		op := e.spelled()
-		op["op"] = strings.ToUpper(e.verb[:1]) + e.verb[1:]
-		switch v := e.value.(type) {
-		case bool:
-			op["value"] = map[bool]string{true: "True", false: "False"}[v]
-		case map[string]any:
-			if e.at.name == "manager" {
-				op["value"] = v["value"]
+	upstream := func(v any) bool {
+		m, _ := v.(map[string]any)
+		for sub := range m {
+			if e.picks(m) && h.of(place{urn: a.urn, name: a.name, sub: sub}, m) == stored {
+				return true
 			}
 		}
-		if e.verb == "remove" && e.at.name == "manager" && e.at.sub == "" {
-			op["op"], op["value"] = "Replace", ""
-		}
-		out = append(out, op)
+		return false
 	}
-	return out, edits
+	if e.verb == "remove" {
+		return e.at.sub != ""
+	}
+	return e.typed != "" && !slices.ContainsFunc(list, upstream)
 }
 
-// flagged is Entra's dialect with the flag: what has no value filter goes into one operation without a path, whose
-// keys are paths.
-func flagged(_ *rand.Rand, edits []edit) ([]any, []edit) {
-	var out []any
-	var order, together []edit
-	value := map[string]any{}
-	taken := map[string]bool{}
-	for _, e := range edits {
-		switch {
-		case e.typed == "" && e.verb == "replace" && !taken[e.at.name]:
-			v := e.value
-			if m, ok := v.(map[string]any); ok && e.at.name == "manager" {
-				v = m["value"]
-			}
-			value[e.path()], taken[e.at.name] = v, true
-			together = append(together, e)
-		default:
-			out, order = append(out, e.spelled()), append(order, e)
+func deepCopy(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		m := maps.Clone(v)
+		for name, e := range m {
+			m[name] = deepCopy(e)
 		}
+		return m
+	case []any:
+		var list []any
+		for _, e := range v {
+			list = append(list, deepCopy(e))
+		}
+		return list
+	default:
+		return v
 	}
-	if len(value) > 0 {
-		out, order = append(out, map[string]any{"op": "replace", "value": value}), append(order, together...)
-	}
-	return out, order
 }

@@ -59,6 +59,32 @@ func BenchmarkPath(b *testing.B) {
 	b.ReportMetric(worst, "worst-ratio-to-fsync")
 }
 
+// BenchmarkPathOf loads one cell of the table at 32 clients, for a profile of it alone:
+// go test -run '^$' -bench '^BenchmarkPathOf$/^gateway$/^POST$' -cpuprofile cpu.out ./gateway
+func BenchmarkPathOf(b *testing.B) {
+	for s, system := range systemNames {
+		b.Run(system, func(b *testing.B) {
+			t := newPathTable(b)
+			for _, op := range t.ops {
+				b.Run(op, func(b *testing.B) {
+					client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32, DisableCompression: true}}
+					defer client.CloseIdleConnections()
+					b.ReportAllocs()
+					b.SetParallelism(max(1, 32/runtime.GOMAXPROCS(0)))
+					b.RunParallel(func(pb *testing.PB) {
+						for pb.Next() {
+							if !t.once(client, t.urls[s], op) {
+								b.Error("a request failed")
+								return
+							}
+						}
+					})
+				})
+			}
+		})
+	}
+}
+
 const (
 	systemProxy = iota
 	systemFsync

@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"scimgate/gateway/audit"
 	"scimgate/gateway/identity"
@@ -40,37 +41,51 @@ func newSeal(r *audit.Redactor) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// writeDown makes the payload of an intent to send requests, after which the gateway holds next.
+// writeDown makes the payload of an intent to send requests, after which the gateway holds next. It writes by hand what
+// json.Marshal would: this is on the path of every write.
 func (g *Gateway) writeDown(requests []*scim.Request, next *transform.Held, requestID string) ([]byte, error) {
 	first := requests[0]
-	p := payload{Op: first.Op}
+	body := scim.AppendJSON(append(make([]byte, 0, 1024), `{"op":`...), string(first.Op))
+	hidden := false
 	if first.Resource != nil {
-		p.Resource = scim.Resource{}
-		for name, v := range first.Resource {
+		shown := first.Resource
+		for name := range first.Resource {
 			if isSecret(first.Type, scim.Ref{Name: name}) {
-				p.Hidden = true
-			} else {
-				p.Resource[name] = v
+				if !hidden {
+					hidden, shown = true, maps.Clone(first.Resource)
+				}
+				delete(shown, name)
 			}
 		}
+		body = scim.AppendJSON(append(body, `,"resource":`...), shown)
 	}
+	more := `,"operations":[`
 	for _, r := range requests {
 		for _, op := range r.Operations {
 			if isSecret(r.Type, op.Target.Ref) {
-				p.Hidden = true
+				hidden = true
 				continue
 			}
-			p.Operations = append(p.Operations, payloadOp{op.Op, scim.FormatPath(op.Path), op.Value})
+			body = scim.AppendJSON(append(append(body, more...), `{"op":`...), op.Op)
+			body = scim.AppendJSON(append(body, `,"path":`...), scim.FormatPath(op.Path))
+			body = append(scim.AppendJSON(append(body, `,"value":`...), op.Value), '}')
+			more = ","
 		}
 	}
+	if more == "," {
+		body = append(body, ']')
+	}
+	if hidden {
+		body = append(body, `,"hidden":true`...)
+	}
 	if next != nil {
-		p.Held = g.remember(first.Type, next).Put
+		held, err := json.Marshal(g.remember(first.Type, next).Put)
+		if err != nil {
+			return nil, fmt.Errorf("write down the intent: %w", err)
+		}
+		body = append(append(body, `,"held":`...), held...)
 	}
-	body, err := json.Marshal(p)
-	if err != nil {
-		return nil, fmt.Errorf("write down the intent: %w", err)
-	}
-	return g.seal.Seal(nil, nil, body, []byte(requestID)), nil
+	return g.seal.Seal(nil, nil, append(body, '}'), []byte(requestID)), nil
 }
 
 // isSecret reports whether nobody may ever read an attribute again (RFC 7643, Section 7: returned "never").

@@ -30,6 +30,9 @@ var ReadOnly = &Rule{
 
 // once leaves out findings that say the same of the same attribute.
 func once(list []Finding) []Finding {
+	if len(list) < 2 {
+		return list
+	}
 	type key struct {
 		verdict Verdict
 		ref     scim.Ref

@@ -26,7 +26,12 @@ func AddElements(rt *scim.ResourceType, current scim.Resource, ops []scim.PatchO
 		}
 		switch first := made[key]; {
 		case first != nil:
-			maps.Copy(first, element)
+			given, _ := op.Value.(map[string]any)
+			for name, v := range element { // what the filter asks for, the element has already
+				if first[name] == nil || name == op.Target.Ref.Sub || given[name] != nil {
+					first[name] = v
+				}
+			}
 		case element != nil && !there:
 			changed = true
 			made[key] = element

@@ -31,6 +31,8 @@ func TestAddElements(t *testing.T) {
 			`add emails[type eq "work"].value "x";add emails [{"type":"home","value":"y"}];`},
 		{"two operations, one element", []scim.PatchOp{op("add", `phoneNumbers[type eq "work"].value`, "1"), op("add", `phoneNumbers[type eq "work"].display`, "one")}, true,
 			`add phoneNumbers [{"display":"one","type":"work","value":"1"}];`},
+		{"one element, its type spelled twice", []scim.PatchOp{op("add", `ims[type eq "A"].value`, "1"), op("add", `ims[type eq "a"].display`, "x")}, true,
+			`add ims [{"display":"x","type":"A","value":"1"}];`},
 		{"an element that goes before", []scim.PatchOp{op("remove", `emails`, nil), op("add", `emails[type eq "work"].value`, "x")}, true,
 			`remove emails null;add emails [{"type":"work","value":"x"}];`},
 		{"an element that goes in between", []scim.PatchOp{op("add", `ims[type eq "a"].value`, "1"), op("remove", `ims`, nil), op("add", `ims[type eq "a"].value`, "2")}, true,

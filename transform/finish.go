@@ -149,14 +149,20 @@ func (s *shape) join(ref scim.Ref, own, kept []any) []any {
 	for _, e := range kept {
 		k, _ := e.(map[string]any)
 		ours, theirs := s.parts(ref, k, k)
-		if len(ours) > 0 && (len(theirs) == 0 || !give(ours, func(o map[string]any) bool { return agree(theirs, o) })) {
+		if len(ours) > 0 && (len(theirs) == 0 || !give(ours, func(o map[string]any) bool { return s.agree(ref, theirs, o) })) {
 			rest = append(rest, parted{k, ours, theirs})
 		}
 	}
 	for _, k := range rest {
 		like := s.pickedBy(ref, k.whole)
 		given := len(like) > 0 && give(k.ours, func(o map[string]any) bool {
-			return slices.ContainsFunc(like, func(a attribute) bool { return a.picks(s.rt, o) })
+			i := slices.IndexFunc(like, func(a attribute) bool { return a.picks(s.rt, o) })
+			if i >= 0 {
+				for name := range scim.EqualTerms(like[i].filter) {
+					delete(k.ours, name) // the upstream's element has it, and may spell it otherwise
+				}
+			}
+			return i >= 0
 		})
 		if !given && len(k.theirs) == 0 {
 			alone = append(alone, k.ours)
@@ -186,17 +192,24 @@ func onePrimary(list []any) {
 	}
 }
 
-// agree reports whether an element has the values, as far as it says; at least one.
-func agree(values, element map[string]any) bool {
+// agree reports whether an element has the values, as far as it says; at least one. Texts are equal as their
+// attribute has it: a filter that picked the element may have spelled its type otherwise.
+func (s *shape) agree(ref scim.Ref, values, element map[string]any) bool {
 	some := false
 	for name, v := range values {
-		switch has := element[name]; {
-		case has == nil:
-		case has != v:
-			return false
-		default:
-			some = true
+		has := element[name]
+		if has == nil {
+			continue
 		}
+		ref.Sub = name
+		a, aText := v.(string)
+		b, bText := has.(string)
+		t, ok := s.rt.Lookup(ref)
+		folds := ok && aText && bText && !t.Leaf().CaseExact && t.Leaf().Kind == scim.String
+		if has != v && !(folds && scim.Fold(a) == scim.Fold(b)) {
+			return false
+		}
+		some = true
 	}
 	return some
 }

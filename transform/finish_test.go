@@ -55,6 +55,10 @@ func TestFinish(t *testing.T) {
 			`{"id":"7","emails":[{"type":"work","value":"a"},{"primary":true,"type":"work","value":"w"},{"type":"home","value":"h"}]}`, false},
 		{"a part that was sent before its element", parted, `{"id":"7","emails":[{"type":"work","value":"w"}]}`, &Held{}, `{"emails":[{"type":"work","primary":true}]}`,
 			`{"id":"7","emails":[{"primary":true,"type":"work","value":"w"}]}`, false},
+		{"a part whose element spells its type otherwise", parted, `{"id":"7","emails":[{"type":"WORK","value":"w"}]}`, &Held{}, `{"emails":[{"type":"work","primary":true}]}`,
+			`{"id":"7","emails":[{"primary":true,"type":"WORK","value":"w"}]}`, false},
+		{"a part whose filter spelled the type otherwise", "unlisted: keep\nattributes: [{path: userName}, {path: emails.value}, {path: emails.type}]\n",
+			`{"id":"7","emails":[{"type":"Other","value":"o"}]}`, &Held{}, `{"emails":[{"type":"OTHER","display":"d"}]}`, `{"id":"7","emails":[{"display":"d","type":"Other","value":"o"}]}`, false},
 		{"a part without an element", parted, `{"id":"7"}`, &Held{}, `{"emails":[{"type":"work","primary":true}]}`, `{"id":"7","emails":[{"primary":true,"type":"work"}]}`, false},
 		{"two primaries", `
 unlisted: keep

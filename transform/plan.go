@@ -43,14 +43,19 @@ func (t *Transform) Lookups(req *scim.Request) []Lookup {
 		return nil
 	}
 	var list []Lookup
+	add := func(l Lookup) {
+		if !slices.Contains(list, l) { // a filter may say a thing twice
+			list = append(list, l)
+		}
+	}
 	for _, c := range conjuncts(req.Query.Filter) {
 		ref, value, ok := s.equality(c)
 		switch {
 		case !ok:
 		case s.keepsExtID && ref == refExternalID:
-			list = append(list, Lookup{By: "externalId", Value: value})
+			add(Lookup{By: "externalId", Value: value})
 		case s.alias.on && ref == refUserName:
-			list = append(list, Lookup{By: "userName", Value: value})
+			add(Lookup{By: "userName", Value: value})
 		}
 	}
 	return list

@@ -464,6 +464,9 @@ pushed roles[type eq "a" and not (value eq "b")]`},
 
 		{"all filters, parted", plain, `filter=emails.value eq "w"`, "scan\nGET /Users?startIndex=1&count=100\nresidual emails.value eq \"w\""},
 		{"all filters, stored part", plain, `filter=name.givenName eq "G"`, "forward\nGET /Users?filter=name.givenName eq \"G\"&count=100\npushed name.givenName eq \"G\""},
+		{"all filters, a value that is the gateway's alone", plain, `filter=name[familyName ne "F"]`, "scan\nGET /Users?startIndex=1&count=100\nresidual name[familyName ne \"F\"]"},
+		{"all filters, a value that the upstream has", plain, `filter=name[familyName eq "F"]`, "forward\nGET /Users?filter=name[familyName eq \"F\"]&count=100\npushed name[familyName eq \"F\"]"},
+		{"all filters, meta", plain, `filter=meta[not (created gt "2026-01-01T00:00:00Z")]`, "scan\nGET /Users?startIndex=1&count=100\nresidual meta[not (created gt \"2026-01-01T00:00:00Z\")]"},
 		{"sort by what is kept", plain, `sortBy=nickName`, "scan\nGET /Users?startIndex=1&count=100\nsort nickName"},
 		{"sort by what is stored", plain, `sortBy=name.givenName&count=3`, "forward\nGET /Users?sortBy=name.givenName&startIndex=1&count=3"},
 		{"projection where something is kept", plain, `attributes=userName`, "forward\nGET /Users?startIndex=1&count=100"},
@@ -528,6 +531,7 @@ func TestLookups(t *testing.T) {
 		want           []Lookup
 	}{
 		{"bluejeans", `filter=externalId eq "e" and userName eq "ada"`, []Lookup{{"externalId", "e"}}},
+		{"bluejeans", `filter=externalId eq "e" and externalId EQ "e"`, []Lookup{{"externalId", "e"}}},
 		{"bluejeans", `filter=externalId eq "e" or userName eq "ada"`, nil},
 		{"bluejeans", `filter=externalId ne "e"`, nil},
 		{"bluejeans", `filter=externalId eq null`, nil},

@@ -187,7 +187,7 @@ func (s *shape) evaluates(path string, operator scim.CompareOperator) bool {
 // than the upstream stores it.
 func (s *shape) exact(f scim.Filter) bool {
 	refs, err := s.rt.Attributes(f)
-	if err != nil {
+	if err != nil || !s.seesAll(f) {
 		return false
 	}
 	for _, ref := range refs {
@@ -207,6 +207,23 @@ func (s *shape) exact(f scim.Filter) bool {
 		}
 	}
 	return true
+}
+
+// seesAll reports whether the upstream has every value that a value filter may find. Where parts of an attribute are
+// the gateway's own, some values may be its alone: those that lack what is compared, as name[familyName ne "x"] asks.
+func (s *shape) seesAll(f scim.Filter) bool {
+	switch f := f.(type) {
+	case *scim.LogicalExpression:
+		return s.seesAll(f.Left) && s.seesAll(f.Right)
+	case *scim.NotExpression:
+		return s.seesAll(f.Expression)
+	case *scim.ValuePath:
+		t, ok := s.rt.Resolve(f.AttributePath)
+		partly := s.mayKeep(t.Ref) || t.Ref == scim.Ref{Name: "meta"} // which an upstream may not have at all
+		return ok && !(partly && s.rt.MatchValue(t, f.ValueFilter, map[string]any{}))
+	default:
+		return true
+	}
 }
 
 func (s *shape) mentions(f scim.Filter, ref scim.Ref) bool {

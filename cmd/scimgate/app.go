@@ -40,8 +40,8 @@ type app struct {
 
 // open makes everything that the configuration asks for and listens, without answering yet. What was opened before
 // an error is closed again.
-func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (a *app, err error) {
-	a = &app{cfg: cfg, log: log, failed: make(chan error, 2), stopReconcile: func() {}}
+func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, err error) {
+	a := &app{cfg: cfg, log: log, failed: make(chan error, 2), stopReconcile: func() {}}
 	defer func() {
 		if err != nil {
 			_ = a.release()

@@ -140,19 +140,27 @@ func newSimulateEntra() *cobra.Command {
 		long, transcript    bool
 		asJSON              bool
 		attributes, match   []string
+		measured            measured
 	)
 	cmd := &cobra.Command{
 		Use:   "entra",
 		Short: "Provision users into any SCIM endpoint as Entra does",
 		Long: `Provision generated users into a SCIM endpoint in the way Microsoft Entra ID does: Test Connection, an initial cycle
 with references, then an incremental cycle with updates, disables, restores, renames and deletes. It prints what
-Entra's provisioning log would show and what would put the job in quarantine.
+Entra's provisioning log would show and what would put the job in quarantine, and at the end what all cycles came to.
+
+With --gateway-admin it also reads the metrics of a scimgate gateway, once a second, and says what the gateway needed:
+upstream attempts, of all its connections, and the largest resident memory seen. With --permitted it says which share of
+that rate was used: upstream attempts per second, counted from before the first request until after the last answer,
+with all phases and the pauses between them.
 
 The users stay at the endpoint: point it at a test system only. Exit code 1 when a user failed or the job would be
 in quarantine.`,
 		Example: `  scimgate simulate entra --url http://127.0.0.1:8080/scim/v2 --token "$TOKEN"
   scimgate simulate entra --url http://127.0.0.1:8080/scim/v2 --token "$TOKEN" --users 10000 --dialect rfc
-  scimgate simulate entra --url http://127.0.0.1:8080/scim/v2 --token "$TOKEN" --users 1 --transcript`,
+  scimgate simulate entra --url http://127.0.0.1:8080/scim/v2 --token "$TOKEN" --users 1 --transcript
+  scimgate simulate entra --url http://127.0.0.1:8080/scim/v2 --token "$TOKEN" --users 1000 \
+    --gateway-admin http://127.0.0.1:9090 --permitted 200`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := entra.ParseDialect(dialect)
@@ -161,6 +169,9 @@ in quarantine.`,
 			}
 			if token == "" {
 				token = os.Getenv("SCIMGATE_TOKEN")
+			}
+			if err := measured.check(cmd); err != nil {
+				return err
 			}
 			out := cmd.OutOrStdout()
 			cfg := entra.Config{URL: url, Token: token, Dialect: d, Workers: workers, Rate: rate, Match: match, Attributes: attributes}
@@ -175,7 +186,7 @@ in quarantine.`,
 			if long {
 				persons = entra.GenerateLong(users, seed)
 			}
-			ok, err := provision(cmd.Context(), cfg, persons, meter, out, asJSON)
+			ok, err := provision(cmd.Context(), cfg, persons, &measured, meter, out, asJSON)
 			meter.stop()
 			if err != nil {
 				return err
@@ -191,25 +202,46 @@ in quarantine.`,
 	f.StringVar(&token, "token", "", "Secret Token (default: SCIMGATE_TOKEN)")
 	f.StringVar(&dialect, "dialect", "legacy", "PATCH dialect: legacy, or rfc as with aadOptscim062020")
 	f.IntVar(&users, "users", 10, "how many users")
-	f.IntVar(&workers, "workers", 8, "objects in progress at a time")
+	f.IntVar(&workers, "workers", 32, "objects in progress at a time")
 	f.Float64Var(&rate, "rate", 0, "requests per second (0: as fast as answers come)")
 	f.Uint64Var(&seed, "seed", 1, "the same seed makes the same users")
 	f.BoolVar(&long, "long", false, "give users names of more than 30 characters")
 	f.BoolVar(&transcript, "transcript", false, "print every request and answer")
-	f.BoolVar(&asJSON, "json", false, "print the reports as JSON, one a line")
+	f.BoolVar(&asJSON, "json", false, "print the reports as JSON, one a line, and what all came to last")
+	f.StringVar(&measured.admin, "gateway-admin", "", "base URL of the gateway's admin listener, to say what it needed")
+	f.StringVar(&measured.token, "gateway-token", "", "token of the admin listener (default: SCIMGATE_ADMIN_TOKEN)")
+	f.Float64Var(&measured.permitted, "permitted", 0, "requests per second that the upstream permits, to say which share was used")
 	f.StringArrayVar(&attributes, "attribute", nil, "mapped attribute path; may be repeated (default: Entra's usual mapping)")
 	f.StringArrayVar(&match, "match", nil, "matching attribute; may be repeated, tried in order (default: userName)")
 	_ = cmd.MarkFlagRequired("url")
 	return cmd
 }
 
-// provision runs the cycles and prints their reports.
-func provision(ctx context.Context, cfg entra.Config, persons []entra.Person, m *meter, out io.Writer, asJSON bool) (ok bool, err error) {
+// provision runs the cycles, prints their reports, and what all came to.
+func provision(ctx context.Context, cfg entra.Config, persons []entra.Person, how *measured, m *meter, out io.Writer, asJSON bool) (ok bool, err error) {
 	client, err := entra.New(cfg)
 	if err != nil {
 		return false, &usageError{err}
 	}
 	defer client.CloseIdleConnections()
+	watch, err := watchGateway(ctx, how.admin, how.token)
+	if err != nil {
+		return false, err
+	}
+	defer watch.close()
+	sum := newFigures(len(persons))
+	if ok, err = cycles(ctx, client, persons, sum, m, out, asJSON); err != nil {
+		return false, err
+	}
+	sum.stop()
+	if sum.Gateway, err = watch.consumption(ctx, sum.Duration, how.permitted); err != nil {
+		return false, err
+	}
+	return ok, sum.write(out, asJSON)
+}
+
+// cycles runs the cycles, prints their reports and adds them to sum.
+func cycles(ctx context.Context, client *entra.Client, persons []entra.Person, sum *figures, m *meter, out io.Writer, asJSON bool) (ok bool, err error) {
 	directory, err := entra.NewDirectory(persons...)
 	if err != nil {
 		return false, err
@@ -221,6 +253,7 @@ func provision(ctx context.Context, cfg entra.Config, persons []entra.Person, m 
 		}
 		m.pause()
 		ok = ok && r.OK()
+		sum.add(r)
 		if asJSON {
 			return json.NewEncoder(out).Encode(r)
 		}

@@ -238,6 +238,24 @@ func TestTruncate(t *testing.T) {
 	s.want(http.StatusConflict, s.do("POST", "/Users", user(strings.Repeat("é", 32), "")))
 }
 
+// An add at a value filter is refused for a missing element only: one that is there is completed.
+func TestMissingElementRefused(t *testing.T) {
+	s := start(t, Config{Profile: load(t, "generic"), Assume: Assumptions{MissingElement: Refuse}})
+	s.create("ann", email)
+	const completed = `{"op":"add","path":"emails[type eq \"work\"]","value":{"display":"d"}}`
+	if a := s.do("PATCH", "/Users/1000001", patch(completed)); a.status != 200 || !strings.Contains(a.text, "ann@x.io") || !strings.Contains(a.text, `"d"`) {
+		t.Errorf("got %v, want 200 and the element with value and display", a)
+	}
+	for _, operations := range []string{
+		`{"op":"add","path":"emails[type eq \"home\"]","value":{"value":"h"}}`,
+		`{"op":"remove","path":"emails"},` + completed,
+	} {
+		if a := s.do("PATCH", "/Users/1000001", patch(operations)); a.status != 400 || !strings.Contains(a.text, scim.NoTarget) {
+			t.Errorf("%s: got %v, want 400 %s", operations, a, scim.NoTarget)
+		}
+	}
+}
+
 func TestSetRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"nonsense=1":     "patch-answers",

@@ -132,11 +132,8 @@ func (s *Simulator) patch(k *kind, rec *record, req *scim.Request, base string) 
 	}
 	ops := k.readForms(req.Operations)
 	if s.cfg.Assume.MissingElement == Refuse {
-		// replace never makes an element (RFC 7644, Section 3.5.2.3): it is what such a service provider makes of add.
-		for i := range ops {
-			if ops[i].Op == "add" && ops[i].Path != nil && ops[i].Path.ValueExpression != nil {
-				ops[i].Op = "replace"
-			}
+		if err := k.missing(s.view(k, rec, base), ops); err != nil {
+			return nil, err
 		}
 	}
 	next, _, err := k.rt.ApplyPatch(s.view(k, rec, base), ops)
@@ -154,6 +151,23 @@ func (s *Simulator) patch(k *kind, rec *record, req *scim.Request, base string) 
 		resp.Status, resp.Resource = http.StatusNoContent, nil
 	}
 	return resp, nil
+}
+
+// missing refuses an add at a value filter that selects nothing, as replace is (RFC 7644, Section 3.5.2.3). Everything
+// else is left for ApplyPatch to refuse.
+func (k *kind) missing(r scim.Resource, ops []scim.PatchOp) error {
+	p := k.rt.BeginPatch(r)
+	for i, op := range ops {
+		if whole, ok := k.rt.Lookup(op.Target.Ref.Parent()); ok && op.Op == "add" && op.Path != nil && op.Path.ValueExpression != nil {
+			if has, err := p.Has(whole, op.Path.ValueExpression); err == nil && !has {
+				return scim.BadRequest(scim.NoTarget, "Operations[%d]: no value of %s matches the filter", i, whole.Ref)
+			}
+		}
+		if p.Apply(&op) != nil {
+			return nil
+		}
+	}
+	return nil
 }
 
 func (s *Simulator) delete(k *kind, rec *record) (*scim.Response, error) {

@@ -130,6 +130,12 @@ func (s *stmt) query(args []driver.NamedValue, each func(row []driver.Value) err
 	return eachRow(rows, each)
 }
 
+// number is the one number that a query returns.
+func (s *stmt) number() (n int64, err error) {
+	err = s.query(nil, func(row []driver.Value) error { n, _ = row[0].(int64); return nil })
+	return n, err
+}
+
 func eachRow(rows driver.Rows, each func(row []driver.Value) error) error {
 	row := make([]driver.Value, len(rows.Columns()))
 	for {

@@ -88,8 +88,8 @@ func create(path string) error {
 }
 
 // prepare sets up a writing connection: a write-ahead log that is synced at every commit, to the platter where the
-// system distinguishes (macOS). The log grows to 64 MiB before it is moved into the file: the commit that does so is
-// slow, and this keeps it to fewer than one in a hundred under full load. What is deleted is overwritten with zeros:
+// system distinguishes (macOS). The log grows to logPages before it is moved into the file: the commit that does so is
+// slow, and this keeps it to far fewer than one in a hundred. What is deleted is overwritten with zeros:
 // kept attributes are personal values, and must not outlive their resource in free pages of the file.
 func prepare(c *conn) error {
 	mode, err := c.get(`PRAGMA journal_mode = WAL`)
@@ -99,8 +99,36 @@ func prepare(c *conn) error {
 	if mode != "wal" {
 		return fmt.Errorf("its file system does not support SQLite's write-ahead log (a network share?): use a local disk")
 	}
-	return c.exec(`PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = -8192; PRAGMA secure_delete = ON;
-		PRAGMA wal_autocheckpoint = 16384; PRAGMA journal_size_limit = 134217728`)
+	return c.exec(fmt.Sprintf(`PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = -8192; PRAGMA secure_delete = ON;
+		PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 134217728`, logPages))
+}
+
+// The write-ahead log's length in pages, from which it begins anew, and in bytes: each page has a header of 24.
+const (
+	logPages = 4096
+	logBytes = 32 + logPages*(4096+24)
+)
+
+// extendLog gives the write-ahead log its full length: a sync of a file that grows costs the file system a commit of its
+// own journal beside the data. Only the writer may do this, between transactions. SQLite reads the log to the first
+// frame that is none, and zeros are none.
+func extendLog(path string) error {
+	f, err := os.OpenFile(path+"-wal", os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 256<<10)
+	for at := info.Size(); at < logBytes; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), logBytes-at)], at); err != nil {
+			return errors.Join(err, f.Truncate(info.Size())) // the last of the disk is for the trail
+		}
+	}
+	return f.Sync()
 }
 
 // readVersion returns the schema version of the database; a database without one belongs to somebody else.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"scimgate/gateway/audit"
 )
@@ -290,6 +291,14 @@ func TestMigrate(t *testing.T) {
 		for i, migration := range migrations[:version] {
 			query += migration + fmt.Sprintf(`;INSERT OR REPLACE INTO meta (name, value) VALUES ('schema', '%d');`, i+1)
 		}
+		records := 0
+		if version > 0 {
+			for records = range 300 {
+				query += fmt.Sprintf(`INSERT INTO trail (seq, time, kind, request_id, user_name, user_key, record) VALUES (%d, %d, 'event', 'r%d', 'ann', 'ann', '{"v":1,"seq":%[1]d}');`,
+					records+1, 1e6*records, records)
+			}
+			records++
+		}
 		edit(t, path, query)
 		c, err := dial(dsn(path, modeReadWrite))
 		if err != nil {
@@ -300,5 +309,16 @@ func TestMigrate(t *testing.T) {
 		}
 		s := mustOpen(t, Config{Path: path})
 		mustAppend(t, s, benchRecord(1))
+		for q, want := range map[audit.Query]int{{User: "ann"}: records, {RequestID: "r7"}: records / 300, {Since: time.Unix(100, 0), Until: time.Unix(200, 0)}: records / 3} {
+			got := 0
+			for _, err := range s.Search(t.Context(), q) {
+				if got++; err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got != want {
+				t.Errorf("from version %d: %+v: got %d records, want %d", version, q, got, want)
+			}
+		}
 	}
 }

@@ -1,7 +1,7 @@
 package store
 
 // This file holds every statement that the package runs, apart from SQLite's own pragmas (conn.go). They use the part of
-// SQL that SQLite and PostgreSQL share: $n parameters, ON CONFLICT, partial indexes.
+// SQL that SQLite and PostgreSQL share ($n parameters, ON CONFLICT, partial indexes), but for WITHOUT ROWID.
 
 // migrations[i] takes a database from schema version i to i+1. What has been released is never edited.
 var migrations = []string{
@@ -70,6 +70,34 @@ var migrations = []string{
 	CREATE INDEX identity_user_name ON identity (upstream, resource_type, user_name_key);
 	CREATE INDEX identity_sent ON identity (upstream, resource_type, sent_key);
 	CREATE INDEX identity_external_id ON identity (upstream, resource_type, external_id) WHERE external_id IS NOT NULL;`,
+
+	// What searches go by is in tables of its own, because an index of trail costs one more page for each record. They
+	// are filled in stretches of many records (sqlIndex), so that a commit changes little but the end of trail; a search
+	// reads what stands behind the last stretch in trail itself. trail_stretches has the times of each stretch, nearly
+	// but not exactly in order.
+	`DROP INDEX trail_time;
+	DROP INDEX trail_request_id;
+	DROP INDEX trail_user_key;
+	CREATE TABLE trail_stretches (
+		last       INTEGER PRIMARY KEY, -- seq of its last record; it begins behind the stretch before
+		first      BIGINT NOT NULL,
+		first_time BIGINT NOT NULL,
+		last_time  BIGINT NOT NULL
+	);
+	CREATE TABLE trail_requests (
+		request_id TEXT NOT NULL,
+		seq        BIGINT NOT NULL,
+		PRIMARY KEY (request_id, seq)
+	) WITHOUT ROWID;
+	CREATE TABLE trail_users (
+		user_key TEXT NOT NULL,
+		seq      BIGINT NOT NULL,
+		PRIMARY KEY (user_key, seq)
+	) WITHOUT ROWID;
+	INSERT INTO trail_stretches (last, first, first_time, last_time)
+		SELECT MAX(seq), MIN(seq), MIN(time), MAX(time) FROM trail GROUP BY (seq - 1) / 256;
+	INSERT INTO trail_requests (request_id, seq) SELECT request_id, seq FROM trail WHERE request_id IS NOT NULL;
+	INSERT INTO trail_users (user_key, seq) SELECT user_key, seq FROM trail WHERE user_key IS NOT NULL;`,
 }
 
 // schemaVersion is the version that this program writes.
@@ -80,13 +108,14 @@ const (
 	sqlGetMeta    = `SELECT value FROM meta WHERE name = $1`
 	sqlPutMeta    = `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
 
-	sqlHead         = `SELECT COALESCE(MAX(seq), 0) FROM trail`
-	sqlGetRecord    = `SELECT record FROM trail WHERE seq = $1`
-	sqlTimeBounds   = `SELECT MIN(seq), MAX(seq) FROM trail WHERE time >= $1 AND time < $2`
+	sqlHead       = `SELECT COALESCE(MAX(seq), 0) FROM trail`
+	sqlGetRecord  = `SELECT record FROM trail WHERE seq = $1`
+	sqlIndexed    = `SELECT COALESCE(MAX(last), 0) FROM trail_stretches`
+	sqlTimeBounds = `SELECT MIN(first), MAX(last) FROM (
+		SELECT first, last FROM trail_stretches WHERE last_time >= $1 AND first_time < $2
+		UNION ALL SELECT seq, seq FROM trail WHERE seq > (` + sqlIndexed + `) AND time >= $1 AND time < $2)`
 	sqlInsertRecord = `INSERT INTO trail (seq, time, kind, action, status, request_id, connection, credential, subject, user_name, external_id, user_key, record)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
-	sqlInsertName = `INSERT INTO trail_names (name, user_key) VALUES ($1, $2) ON CONFLICT (name, user_key) DO NOTHING`
-
 	intentColumns   = `intent, boot, lease_until, connection, upstream, op, resource_type, id, request_id, payload, time, unknown`
 	sqlOpenIntent   = `INSERT INTO open_intents (` + intentColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)`
 	sqlCloseIntent  = `DELETE FROM open_intents WHERE intent = $1 AND unknown = $2`
@@ -110,3 +139,17 @@ const (
 	sqlBySent       = selectIdentity + `sent_key = $3` + newestFirst
 	sqlByExternalID = selectIdentity + `external_id = $3` + newestFirst
 )
+
+// sqlIndex makes the records from $1 to $2 found by what searches go by. They are one more stretch.
+var sqlIndex = []string{
+	`INSERT INTO trail_stretches (last, first, first_time, last_time)
+		SELECT MAX(seq), MIN(seq), MIN(time), MAX(time) FROM trail WHERE seq >= $1 AND seq <= $2`,
+	`INSERT INTO trail_requests (request_id, seq)
+		SELECT request_id, seq FROM trail WHERE seq >= $1 AND seq <= $2 AND request_id IS NOT NULL ORDER BY 1, 2`,
+	`INSERT INTO trail_users (user_key, seq)
+		SELECT user_key, seq FROM trail WHERE seq >= $1 AND seq <= $2 AND user_key IS NOT NULL ORDER BY 1, 2`,
+	`INSERT INTO trail_names (name, user_key)
+		SELECT DISTINCT user_name, user_key FROM trail WHERE seq >= $1 AND seq <= $2 AND user_name <> user_key
+		UNION SELECT DISTINCT external_id, user_key FROM trail WHERE seq >= $1 AND seq <= $2 AND external_id <> user_key
+		ORDER BY 1, 2 ON CONFLICT (name, user_key) DO NOTHING`,
+}

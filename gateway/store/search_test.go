@@ -69,6 +69,10 @@ func TestSearch(t *testing.T) {
 		}
 	}
 	all := trail(t, &s.Reader)
+	var indexed int
+	if err := s.scans.QueryRow(sqlIndexed).Scan(&indexed); err != nil || indexed == 0 || indexed == len(all) {
+		t.Fatalf("got %d of %d records indexed, %v: want some and not all, so that both parts of a search are tried", indexed, len(all), err)
+	}
 
 	queries := []audit.Query{{}, {Newest: true}, {Limit: 1}, {Limit: pageSize}, {Limit: pageSize + 1}, {Newest: true, Limit: 300}, {After: 650}, {After: 1, Newest: true},
 		{Since: base.Add(24 * time.Hour)}, {Until: base.Add(-time.Hour)}, {Since: base.Add(300 * time.Second), Newest: true}}
@@ -122,10 +126,10 @@ func TestSearchUsesIndexes(t *testing.T) {
 		q    audit.Query
 		want string
 	}{
-		{audit.Query{RequestID: "r"}, "USING INDEX trail_request_id"},
-		{audit.Query{RequestID: "r", Newest: true, Since: time.Unix(1, 0), Status: 200}, "USING INDEX trail_request_id"},
-		{audit.Query{User: "u"}, "USING INDEX trail_user_key"},
-		{audit.Query{User: "u", Kind: audit.Intent, After: 7}, "USING INDEX trail_user_key"},
+		{audit.Query{RequestID: "r"}, "SEARCH trail_requests USING PRIMARY KEY (request_id=?)"},
+		{audit.Query{RequestID: "r", Newest: true, Since: time.Unix(1, 0), Status: 200}, "SEARCH trail_requests USING PRIMARY KEY (request_id=?)"},
+		{audit.Query{User: "u"}, "SEARCH trail_users USING PRIMARY KEY (user_key=? AND seq>? AND seq<?)"},
+		{audit.Query{User: "u", Kind: audit.Intent, After: 7}, "SEARCH trail_users USING PRIMARY KEY (user_key=? AND seq>? AND seq<?)"},
 		{audit.Query{Since: time.Unix(1, 0)}, "USING INTEGER PRIMARY KEY"},
 		{audit.Query{Newest: true, Status: 500}, "USING INTEGER PRIMARY KEY"},
 	} {

@@ -16,7 +16,8 @@ const (
 	queueSize  = 1024            // work that may wait; more than the gateway admits at once
 	batchSize  = 256             // most records in one transaction
 	batchBytes = 8 << 20         // most bytes of records in one transaction, but for the last
-	namedSize  = 16 << 10        // names of subjects that the writer remembers, to spare the database the question
+	stretch    = 256             // records that are indexed together; a search reads fewer than a batch more without
+	busyAfter  = 64              // commits after which the write-ahead log is worth its full length
 	maxRecord  = 1 << 20         // largest record, in bytes of JSON
 	retryEvery = 1 * time.Second // pause between attempts while commits fail
 )
@@ -26,7 +27,6 @@ const (
 type work struct {
 	record  []byte              // audit.HeadRoom free bytes, then the record's body
 	columns [13]driver.Value    // for sqlInsertRecord; the first and the last are filled when the place is known
-	names   [][2]string         // for sqlInsertName: what else the record's subject is called, and its user_key
 	closes  int64               // the open intent that the record closes, and that must be open; 0 for none
 	how     closing             // what becomes of its row
 	opens   []driver.NamedValue // for sqlOpenIntent, for an intent; the first is filled when the place is known
@@ -71,32 +71,38 @@ const (
 
 // writer is the state of the writer's goroutine.
 type writer struct {
-	conn *conn
-	head int64 // seq of the last durable record; -1 when it must be read again
+	conn    *conn
+	head    int64 // seq of the last durable record; -1 when it and indexed must be read again
+	indexed int64 // seq of the last record that searches find by index
+	commits int   // since the database was opened
 
-	args  [13]driver.NamedValue  // for sqlInsertRecord, used anew by every record
-	named map[[2]string]struct{} // names that are durable, or will be with the running transaction; at most namedSize
+	args [13]driver.NamedValue // for sqlInsertRecord, used anew by every record
 
-	begin, commit, rollback, readHead, insert, insertName, openIntent *stmt
-	closeIntent, markUnknown, putIdentity, deleteIdentity, probe      *stmt
-	stmts                                                             []*stmt // all of them
+	begin, commit, rollback, readHead, readIndexed, insert, openIntent *stmt
+	closeIntent, markUnknown, putIdentity, deleteIdentity, probe       *stmt
+	index                                                              []*stmt // sqlIndex
+	stmts                                                              []*stmt // all of them
 }
 
 // init prepares the statements on the writer's connection.
 func (w *writer) init() (err error) {
-	w.head, w.named = -1, map[[2]string]struct{}{}
+	w.head, w.index = -1, make([]*stmt, len(sqlIndex))
 	for i := range w.args {
 		w.args[i].Ordinal = i + 1
 	}
-	for _, p := range []struct {
+	type prepared struct {
 		stmt  **stmt
 		query string
-	}{
+	}
+	all := []prepared{
 		{&w.begin, `BEGIN IMMEDIATE`}, {&w.commit, `COMMIT`}, {&w.rollback, `ROLLBACK`},
-		{&w.readHead, sqlHead}, {&w.insert, sqlInsertRecord}, {&w.insertName, sqlInsertName},
-		{&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
+		{&w.readHead, sqlHead}, {&w.readIndexed, sqlIndexed}, {&w.insert, sqlInsertRecord}, {&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
 		{&w.putIdentity, sqlPutIdentity}, {&w.deleteIdentity, sqlDeleteIdentity}, {&w.probe, sqlPutMeta},
-	} {
+	}
+	for i, query := range sqlIndex {
+		all = append(all, prepared{&w.index[i], query})
+	}
+	for _, p := range all {
 		if *p.stmt, err = w.conn.prepare(p.query); err != nil {
 			return err
 		}
@@ -118,7 +124,8 @@ func (w *writer) end() error {
 // newWork encodes a record and its changes, on the caller's goroutine.
 func (s *Store) newWork(rec *audit.Record, changes []identity.Change) (*work, error) {
 	s.seal(rec)
-	w := &work{record: audit.AppendBody(make([]byte, audit.HeadRoom, 1024), rec)}
+	likely := 1024 + 128*(len(rec.Attributes)+len(rec.Findings)+len(rec.Calls))
+	w := &work{record: audit.AppendBody(make([]byte, audit.HeadRoom, likely), rec)}
 	if len(w.record) > maxRecord {
 		return nil, fmt.Errorf("a record of %d bytes is larger than the trail takes (%d): clip what comes from outside", len(w.record), maxRecord)
 	}
@@ -126,17 +133,13 @@ func (s *Store) newWork(rec *audit.Record, changes []identity.Change) (*work, er
 		1: rec.Time.UnixMicro(), 2: rec.Kind, 3: optional(rec.Action), 5: optional(rec.RequestID),
 		6: optional(rec.Connection), 7: optional(rec.Credential),
 	}
-	userKey := ""
 	for i, name := range [...]string{rec.Subject.ID, rec.Subject.UserName, rec.Subject.ExternalID} {
 		if name = identity.FoldKey(name); name == "" {
 			continue
 		}
 		w.columns[8+i] = name
-		if userKey == "" {
-			userKey = name
+		if w.columns[11] == nil {
 			w.columns[11] = name
-		} else if name != userKey {
-			w.names = append(w.names, [2]string{name, userKey})
 		}
 	}
 	if rec.Answer.Status != 0 {
@@ -321,6 +324,9 @@ func (s *Store) store(batch []*item) {
 	s.committing.Store(s.clock().UnixMicro())
 	err := s.writer.transact(batch, s.clock)
 	s.committing.Store(0)
+	if s.writer.commits++; s.writer.commits == busyAfter {
+		_ = extendLog(s.path) // without it a commit is slower, and no worse
+	}
 	before := s.failure.Load()
 	if err != nil {
 		err = explain(s.path, err)
@@ -373,18 +379,20 @@ func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
 	if _, err := w.begin.exec(nil); err != nil {
 		return err
 	}
-	head := w.head
+	head, indexed := w.head, w.indexed
 	defer func() {
 		if err != nil {
 			w.head = -1
-			clear(w.named)
 			w.rollback.exec(nil) // fails when SQLite has rolled back by itself
 			return
 		}
-		w.head = head
+		w.head, w.indexed = head, indexed
 	}()
 	if head < 0 {
-		if err := w.readHead.query(nil, func(row []driver.Value) error { head, _ = row[0].(int64); return nil }); err != nil {
+		if head, err = w.readHead.number(); err != nil {
+			return err
+		}
+		if indexed, err = w.readIndexed.number(); err != nil {
 			return err
 		}
 	}
@@ -397,6 +405,14 @@ func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
 		if _, err := w.probe.exec(bind("probe", clock().UTC().Format(time.RFC3339Nano))); err != nil {
 			return err
 		}
+	}
+	if head-indexed >= stretch {
+		for _, s := range w.index {
+			if _, err = s.exec(bind(indexed+1, head)); err != nil {
+				return err
+			}
+		}
+		indexed = head
 	}
 	_, err = w.commit.exec(nil)
 	return err
@@ -453,22 +469,8 @@ func (w *writer) insertRecord(work *work, seq int64) error {
 		w.args[i].Value = v
 	}
 	w.args[0].Value, w.args[len(w.args)-1].Value = seq, work.bytes(seq)
-	if _, err := w.insert.exec(w.args[:]); err != nil {
-		return err
-	}
-	for _, name := range work.names {
-		if _, known := w.named[name]; known {
-			continue
-		}
-		if _, err := w.insertName.exec(bind(name[0], name[1])); err != nil {
-			return err
-		}
-		if len(w.named) >= namedSize {
-			clear(w.named)
-		}
-		w.named[name] = struct{}{}
-	}
-	return nil
+	_, err := w.insert.exec(w.args[:])
+	return err
 }
 
 // close changes the row of the intent that work closes, and returns 0 when the row is not as it must be.

@@ -17,26 +17,27 @@ import (
 
 // Permit is the leave to make one attempt. It holds a slot in flight until it is used or released.
 type Permit struct {
-	gate  *gate
-	probe func(error) // owed to the breaker; nil in its closed state
-	used  atomic.Bool
+	gate   *gate
+	probe  func(error) // owed to the breaker; nil in its closed state
+	lesson int         // what had been taught when it was given
+	used   atomic.Bool
 }
 
 // Release gives the permit back when it will not be used. It may be called more than once, and after Send.
 func (p *Permit) Release() {
 	if p.take() {
 		p.gate.breaker.report(p.probe, errNotCounted)
-		p.gate.leave(true)
+		p.gate.unused()
 	}
 }
 
 // take makes the permit the caller's. It reports false when somebody had it before.
 func (p *Permit) take() bool { return p.used.CompareAndSwap(false, true) }
 
-// end closes the attempt that the permit was taken for.
-func (p *Permit) end(outcome error) {
+// end closes the attempt that the permit was taken for; took says that the upstream accepted it.
+func (p *Permit) end(outcome error, took bool, now time.Time) {
 	p.gate.breaker.report(p.probe, outcome)
-	p.gate.leave(false)
+	p.gate.finish(took, now)
 }
 
 // gate admits attempts: first come, first served, at the configured pace and within the slots in flight.
@@ -55,6 +56,7 @@ type gate struct {
 	inFlight int
 	spare    bool      // a permit of the pace that nobody has used
 	hold     time.Time // no admission before: the upstream's Retry-After
+	taught   taught
 	closed   bool
 }
 
@@ -76,10 +78,15 @@ func newGate(cfg *Config) *gate {
 	}
 	g.breaker = newBreaker(g.signal)
 	if g.rate > 0 {
-		g.pace = ratelimit.New(1, ratelimit.Per(interval(g.rate)), ratelimit.WithoutSlack, ratelimit.WithClock(clock{g.done}))
+		g.taught.paced = true
+		g.pace = ratelimit.New(1, ratelimit.Per(interval(g.rate)), ratelimit.WithSlack(int(g.rate*slack)), ratelimit.WithClock(clock{g.done}))
 	}
 	return g
 }
+
+// slack is how much of the pace, in seconds, may be made up for: what timers are late by on a busy machine. The wire
+// sees to it that the upstream has no more in a second for that.
+const slack = 0.05
 
 func interval(rate float64) time.Duration {
 	return time.Duration(math.Ceil(float64(time.Second) / rate))
@@ -173,7 +180,7 @@ func (g *gate) enter(ctx context.Context) (*list.Element, grant) {
 	if g.hold.After(until) {
 		return nil, grant{err: errBusy(g.hold.Sub(now))}
 	}
-	if g.waiting.Len() == 0 && g.inFlight < g.limit && !g.hold.After(now) && (g.pace == nil || g.spare) {
+	if g.waiting.Len() == 0 && g.inFlight < g.limit && g.delay(now) <= 0 && (g.pace == nil || g.spare) {
 		if result, ok := g.give(); ok {
 			return nil, result
 		}
@@ -212,18 +219,56 @@ func (g *gate) give() (result grant, ok bool) {
 	}
 	g.inFlight++
 	g.spare = false
-	return grant{permit: &Permit{gate: g, probe: probe}}, true
+	g.taught.spend()
+	return grant{permit: &Permit{gate: g, probe: probe, lesson: g.taught.lessons}}, true
 }
 
-// leave frees a slot; unused says that nothing was sent, so that the permit of the pace is still good.
-func (g *gate) leave(unused bool) {
+// delay is how long everybody is kept back: by a Retry-After, or by the pace that the upstream taught.
+func (g *gate) delay(now time.Time) time.Duration {
+	return max(g.hold.Sub(now), g.taught.next.Sub(now))
+}
+
+// finish frees the slot of an attempt that was made.
+func (g *gate) finish(took bool, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if took {
+		g.taught.took.add(now)
+	}
+	g.free()
+}
+
+// unused frees a slot of which nothing was sent, so that the permit of the pace is still good.
+func (g *gate) unused() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.spare = g.spare || g.pace != nil
+	g.taught.unspend()
+	g.free()
+}
+
+func (g *gate) free() {
 	g.inFlight--
-	g.spare = g.spare || unused && g.pace != nil
 	if g.waiting.Len() > 0 {
 		g.signal()
 	}
+}
+
+// heldBack is how long a Retry-After still holds everybody back.
+func (g *gate) heldBack() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.hold.IsZero() {
+		return 0
+	}
+	return time.Until(g.hold)
+}
+
+// limited learns from a 429 to the attempt of a permit.
+func (g *gate) limited(p *Permit) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.taught.refused(p.lesson, time.Now())
 }
 
 // holdOff keeps everybody back for d, because the upstream asked for it. Who cannot wait that long is told so now.
@@ -278,7 +323,7 @@ func (g *gate) step() (wait time.Duration, take, closed bool) {
 	defer g.mu.Unlock()
 	for e := g.waiting.Front(); e != nil; e = g.waiting.Front() {
 		var result grant
-		hold := time.Until(g.hold)
+		delay := g.delay(time.Now())
 		switch d := g.breaker.open(); {
 		case g.closed:
 			result.err = errClosed()
@@ -286,8 +331,8 @@ func (g *gate) step() (wait time.Duration, take, closed bool) {
 			result.err = errOpen(d)
 		case g.inFlight >= g.limit:
 			return 0, false, false
-		case hold > 0:
-			return hold, false, false
+		case delay > 0:
+			return delay, false, false
 		case g.pace != nil && !g.spare:
 			return 0, true, false
 		default:
@@ -320,9 +365,13 @@ func (g *gate) busy() *scim.Error {
 
 // busyLocked estimates when there will be room: after the hold-off, and after the queue has drained at the pace.
 func (g *gate) busyLocked() *scim.Error {
-	d := max(time.Until(g.hold), 0)
-	if g.rate > 0 {
-		d += time.Duration(float64(g.waiting.Len()) * float64(interval(g.rate)))
+	now := time.Now()
+	d, rate := max(g.hold.Sub(now), 0), g.rate
+	if taught := g.taught.pace(now); taught > 0 && (rate == 0 || taught < rate) {
+		rate = taught
+	}
+	if rate > 0 {
+		d += time.Duration(float64(g.waiting.Len()) * float64(interval(rate)))
 	}
 	return errBusy(d)
 }
@@ -351,12 +400,30 @@ func errClosed() *scim.Error {
 	return e
 }
 
+// arrival is the longest that a request counts as held up on its way. One that is held up arrives closer to those
+// behind it than it left, and an upstream that counts exactly would see more in a second than was sent in one.
+const arrival = time.Second
+
+// travel is the part of the usual time to an answer that may be the request's way, and not the upstream's work.
+const travel = 5 * time.Millisecond
+
 // wire bounds what reaches the upstream in any one second. Between admission and sending lies the durable intent:
-// when the disk stalls, permits handed out over a while would leave together.
+// when the disk stalls, permits handed out over a while would leave together. There are rate+1 places; a request
+// takes one, which is free again a second after it has surely arrived. That is when it was answered, less what the
+// upstream usually works on an answer, but [arrival] after it left at the latest. Where answers take about as long as
+// each other, or the pace is low, that does not lower the pace; else by what an answer takes longer than usual on
+// average: by 2 % where that is 20 ms.
 type wire struct {
-	mu   sync.Mutex
-	last []time.Time // of the latest sends, as a ring
-	next int
+	mu    sync.Mutex
+	held  []time.Time // when the latest request of each place arrived, or will have
+	next  int
+	usual time.Duration // that an answer takes: near the shortest
+}
+
+// slot is a place of the wire that was taken.
+type slot struct {
+	place int
+	at    time.Time // when its request leaves
 }
 
 // newWire lets rate+1 requests through in any one second; nil when there is no pacing.
@@ -364,33 +431,45 @@ func newWire(rate float64) *wire {
 	if rate <= 0 {
 		return nil
 	}
-	return &wire{last: make([]time.Time, int(rate)+1)}
+	return &wire{held: make([]time.Time, int(rate)+1)}
 }
 
 // pass waits until one more request may be sent; false when ctx ends before.
-func (w *wire) pass(ctx context.Context) bool {
+func (w *wire) pass(ctx context.Context) (s slot, ok bool) {
 	if w == nil {
-		return true
+		return s, true
 	}
-	d := time.Until(w.reserve(time.Now()))
-	return d <= 0 || pause(ctx, d)
+	s = w.reserve(time.Now())
+	d := time.Until(s.at)
+	return s, d <= 0 || pause(ctx, d)
 }
 
-func (w *wire) reserve(now time.Time) time.Time {
+func (w *wire) reserve(now time.Time) (s slot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	newest := w.last[(w.next+len(w.last)-1)%len(w.last)]
-	at := latest(now, newest, w.last[w.next].Add(time.Second))
-	w.last[w.next] = at
-	w.next = (w.next + 1) % len(w.last)
-	return at
+	s.place = w.next
+	w.next = (w.next + 1) % len(w.held)
+	if s.at = w.held[s.place].Add(time.Second); s.at.Before(now) {
+		s.at = now
+	}
+	w.held[s.place] = s.at.Add(arrival)
+	return s
 }
 
-func latest(t time.Time, others ...time.Time) time.Time {
-	for _, o := range others {
-		if o.After(t) {
-			t = o
-		}
+// arrived notes when the request of a slot was answered. By then the place may be somebody else's.
+func (w *wire) arrived(s slot, answered time.Time) {
+	if w == nil {
+		return
 	}
-	return t
+	took := answered.Sub(s.at)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if late := took - w.usual; w.usual == 0 || late < 0 {
+		w.usual = took
+	} else {
+		w.usual += late / 256
+	}
+	if late := took - max(w.usual-travel, 0); late < arrival && w.held[s.place].Equal(s.at.Add(arrival)) {
+		w.held[s.place] = s.at.Add(late)
+	}
 }

@@ -283,6 +283,45 @@ func TestHoldOff(t *testing.T) {
 	})
 }
 
+// Who was admitted before the hold-off, and has not been sent yet, is held back as well; at the pace.
+func TestHoldOffAfterAdmission(t *testing.T) {
+	for _, rate := range []float64{0, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &wireFake{answer: func(n int, _ *http.Request, _ string) (*http.Response, error) {
+				if n == 1 {
+					return answerOf(429, "", "Retry-After", "7"), nil
+				}
+				return answerOf(200, oneUser), nil
+			}}
+			c := start(t, "https://upstream.test", func(cfg *Config) {
+				cfg.Transport, cfg.RequestsPerSecond, cfg.InFlight = fake, rate, 32
+			})
+			permits := make([]*Permit, 20)
+			for i := range permits {
+				permits[i] = admit(t, c)
+			}
+			began := time.Now()
+			var wg sync.WaitGroup
+			for _, p := range permits {
+				wg.Go(func() {
+					if _, err := c.Send(t.Context(), p, get()); err != nil {
+						t.Error(err)
+					}
+				})
+				synctest.Wait()
+			}
+			wg.Wait()
+			times := fake.all()
+			if len(times) != 21 || times[0] != began || times[1].Sub(began) != 7*time.Second {
+				t.Errorf("rate %v: got %d calls, the second %v after the first, want 21 and 7s", rate, len(times), times[1].Sub(times[0]))
+			}
+			if got := worstSecond(times); rate > 0 && float64(got) > rate+1 {
+				t.Errorf("got %d requests in one second, want at most %v", got, rate+1)
+			}
+		})
+	}
+}
+
 // Nobody waits for what cannot come in time, and nobody burns a call to hear 429 again.
 func TestLongHoldOffIsPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -347,12 +386,89 @@ func TestClose(t *testing.T) {
 func TestWireReserve(t *testing.T) {
 	w := newWire(2)
 	now := time.Unix(1000, 0)
-	for i, want := range []time.Duration{0, 0, 0, time.Second, time.Second, time.Second, 2 * time.Second} {
-		if got := w.reserve(now).Sub(now); got != want {
+	const second = time.Second + arrival
+	for i, want := range []time.Duration{0, 0, 0, second, second, second, 2 * second} {
+		if got := w.reserve(now).at.Sub(now); got != want {
 			t.Errorf("reservation %d: got +%v, want +%v", i, got, want)
 		}
 	}
 	if newWire(0) != nil {
 		t.Error("there is a bound without a rate")
+	}
+}
+
+// The second of a place begins when its request arrived, as far as the answer tells.
+func TestWireArrived(t *testing.T) {
+	const ms = time.Millisecond
+	for _, test := range []struct {
+		name  string
+		usual time.Duration
+		took  time.Duration
+		want  time.Duration // until the place is free
+	}{
+		{"the first answer", 0, 30 * ms, time.Second + travel},
+		{"as usual", 30 * ms, 30 * ms, time.Second + travel},
+		{"sooner", 30 * ms, 10 * ms, time.Second + travel},
+		{"held up", 30 * ms, 62 * ms, time.Second + travel + 32*ms - 125*time.Microsecond}, // usual has become a little longer
+		{"near by", ms, ms, time.Second + ms},
+		{"held up for long", 30 * ms, time.Minute, time.Second + arrival},
+	} {
+		w := newWire(0.5) // one place
+		w.usual = test.usual
+		now := time.Unix(1000, 0)
+		w.arrived(w.reserve(now), now.Add(test.took))
+		if got := w.reserve(now).at.Sub(now); got != test.want {
+			t.Errorf("%s: got +%v, want +%v", test.name, got, test.want)
+		}
+	}
+	w := newWire(0.5)
+	now := time.Unix(1000, 0)
+	first, second := w.reserve(now), w.reserve(now)
+	w.arrived(first, now.Add(ms)) // its place is the second's by now
+	if got, want := w.reserve(now).at, second.at.Add(arrival+time.Second); !got.Equal(want) {
+		t.Errorf("got +%v, want +%v", got.Sub(now), want.Sub(now))
+	}
+}
+
+// Some requests are held up on their way: the upstream never sees more in a second than it allows, plus one.
+func TestPaceOnArrival(t *testing.T) {
+	for _, rate := range []float64{1, 10, 100, 200} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var arrivals []time.Time
+				fake := &wireFake{answer: func(n int, _ *http.Request, _ string) (*http.Response, error) {
+					if n%20 == 0 {
+						time.Sleep(250 * time.Millisecond)
+					}
+					mu.Lock()
+					arrivals = append(arrivals, time.Now())
+					mu.Unlock()
+					time.Sleep(time.Millisecond)
+					return answerOf(200, oneUser), nil
+				}}
+				c := start(t, "https://upstream.test", func(cfg *Config) {
+					cfg.Transport, cfg.RequestsPerSecond, cfg.InFlight, cfg.QueueWait = fake, rate, 32, time.Hour
+				})
+				var wg sync.WaitGroup
+				for range 32 {
+					wg.Go(func() {
+						for range max(1, int(rate)/4) {
+							if _, err := c.Do(t.Context(), get()); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				if got := worstSecond(arrivals); float64(got) > rate+1 {
+					t.Errorf("%d requests arrived in one second, want at most %v", got, rate+1)
+				}
+				most := len(arrivals) * 9 / 10 // the last ones may be held up
+				if got := float64(most) / arrivals[most].Sub(arrivals[0]).Seconds(); got < 0.95*rate {
+					t.Errorf("got %.1f requests per second, want at least 95 %% of %v", got, rate)
+				}
+			})
+		})
 	}
 }

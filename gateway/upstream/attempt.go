@@ -98,7 +98,7 @@ func (c *Client) newHTTPRequest(ctx context.Context, req *scim.Request) (*http.R
 type sighting struct {
 	watched atomic.Bool  // the transport reports what it does
 	reused  atomic.Bool  // the connection carried an earlier attempt
-	wrote   atomic.Bool  // the request was begun to be written
+	wrote   atomic.Bool  // the headers, at least, were written
 	began   atomic.Int64 // when there was a connection to write to, Unix nanoseconds
 }
 
@@ -109,11 +109,10 @@ func (s *sighting) trace() *httptrace.ClientTrace {
 			s.reused.Store(info.Reused)
 			s.began.Store(time.Now().UnixNano())
 		},
-		// A header reaches the wire only when the buffer is full or the last one is written, so the first of these
-		// comes before the first byte that anybody could act upon.
-		WroteHeaderField: func(string, []string) { s.wrote.Store(true) },
-		WroteHeaders:     func() { s.wrote.Store(true) },
-		WroteRequest:     func(httptrace.WroteRequestInfo) { s.wrote.Store(true) },
+		// The end of the headers stands in a buffer when the first of these comes, and nobody acts upon headers that have
+		// no end. (WroteHeaderField would come before the first byte, and cost an allocation for each header.)
+		WroteHeaders: func() { s.wrote.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { s.wrote.Store(true) },
 	}
 }
 
@@ -121,13 +120,14 @@ func (s *sighting) trace() *httptrace.ClientTrace {
 func (x *exchange) attempt(ctx context.Context, p *Permit, req *scim.Request) outcome {
 	began := time.Now()
 	out := x.c.send(ctx, p.probe != nil, req)
-	x.c.learn(&out) // before the slot is free: a Retry-After must hold the next one back
-	p.end(out.counts())
+	x.c.learn(p, &out) // before the slot is free: a Retry-After must hold the next one back
+	ended := time.Now()
+	p.end(out.counts(), out.took(), ended)
 
 	target := req.Describe()
 	method, _, _ := strings.Cut(target, " ")
 	a := scim.Attempt{
-		Method: method, Target: target, Started: began, Duration: time.Since(began), Sent: out.sent,
+		Method: method, Target: target, Started: began, Duration: ended.Sub(began), Sent: out.sent,
 	}
 	if out.err != nil {
 		a.Error = describe(out.err)
@@ -141,7 +141,12 @@ func (x *exchange) attempt(ctx context.Context, p *Permit, req *scim.Request) ou
 }
 
 func (c *Client) send(ctx context.Context, probe bool, req *scim.Request) outcome {
-	if !c.wire.pass(ctx) {
+	slot, ok := c.wire.pass(ctx)
+	// A permit may be older than the Retry-After that holds everybody back. Who cannot wait for its end is sent now.
+	for d := c.gate.heldBack(); ok && d > 0 && pause(ctx, d); d = c.gate.heldBack() {
+		slot, ok = c.wire.pass(ctx)
+	}
+	if !ok {
 		return outcome{err: cmp.Or(ctx.Err(), context.DeadlineExceeded)}
 	}
 	timeout := c.cfg.Timeout
@@ -170,6 +175,7 @@ func (c *Client) send(ctx context.Context, probe bool, req *scim.Request) outcom
 	out.resp, out.err = scim.ReadResponse(req, res, c.cfg.MaxBody)
 	_ = res.Body.Close() // everything that matters was read
 	now := time.Now()
+	c.wire.arrived(slot, now)
 	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
 		out.ahead = date.Sub(now)
 	}
@@ -182,8 +188,11 @@ func (c *Client) send(ctx context.Context, probe bool, req *scim.Request) outcom
 
 // learn draws the conclusions for everybody from one outcome: whether the credentials are good, and whether the
 // upstream wants to be left alone.
-func (c *Client) learn(out *outcome) {
+func (c *Client) learn(p *Permit, out *outcome) {
 	f := out.failure()
+	if f != nil && f.Status == http.StatusTooManyRequests {
+		c.gate.limited(p)
+	}
 	if f != nil && out.after > 0 && (f.Status == http.StatusTooManyRequests || f.Status == http.StatusServiceUnavailable) {
 		c.gate.holdOff(out.after)
 	}

@@ -116,6 +116,39 @@ func TestBreakerOpensAtHalfOfTwenty(t *testing.T) {
 	}
 }
 
+// The share counts from the twentieth attempt on, and over the last ten seconds: to the attempt.
+func TestBreakerOpensAtTheTwentieth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &status{}
+		c := start(t, "https://upstream.test", func(cfg *Config) { cfg.Transport = s.fake() })
+		began := time.Now()
+		for i := 1; i <= 20; i++ {
+			if s.set(200); i%2 == 0 {
+				s.set(502)
+			}
+			_ = once(t, c)
+			want := "closed"
+			if i == 20 {
+				want = "open"
+			}
+			if got := c.State().Breaker; got != want {
+				t.Fatalf("got %s after %d attempts, want %s", got, i, want)
+			}
+			time.Sleep(400 * time.Millisecond)
+		}
+		s.set(200)
+		for _, step := range []struct {
+			at   time.Duration // since the first attempt; the circuit opened at 7.6 s
+			want string
+		}{{17599 * time.Millisecond, "open"}, {17601 * time.Millisecond, "half-open"}} {
+			time.Sleep(step.at - time.Since(began))
+			if got := c.State().Breaker; got != step.want {
+				t.Errorf("got %s after %v, want %s", got, step.at, step.want)
+			}
+		}
+	})
+}
+
 // A hung upstream fails each attempt only after its time-out, which is as long as the breaker's window.
 func TestBreakerSeesHungUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,8 +3,8 @@
 //
 // Everything here serves three promises. Nothing is sent twice that must not be: a create whose answer was lost
 // is looked up, never repeated. The upstream is never hurried: a retry is admitted like a first attempt, the pace
-// holds on the wire, and Retry-After holds everybody back. What the client reads is true: an error says whose
-// fault it is, and [ErrUnknown] says when nobody knows what the upstream did.
+// holds on the wire, Retry-After holds everybody back, and 429 teaches a pace where none is set. What the client
+// reads is true: an error says whose fault it is, and [ErrUnknown] says when nobody knows what the upstream did.
 //
 // The package knows the HTTP behaviour of one upstream. It knows nothing about attributes and their limits, about
 // provisioning clients, or about the trail, to which it gives the attempts as they went over the wire. It is the
@@ -37,7 +37,7 @@ type Config struct {
 	// CAFile holds PEM certificates of authorities to trust beside the system's. Default: none.
 	CAFile string
 
-	// RequestsPerSecond is the pace. 0: none.
+	// RequestsPerSecond is the pace. 0: none, but for the one that the upstream teaches when it answers 429.
 	RequestsPerSecond float64
 	// InFlight is the largest number of attempts at a time. Default: 8.
 	InFlight int
@@ -98,6 +98,7 @@ type State struct {
 	Queued            int           // requests waiting for admission
 	InFlight          int           // permits out: attempts under way, or about to be
 	Rate              float64       // requests per second, as configured; 0: no pacing
+	Taught            float64       // requests per second, as learned from the upstream's 429; 0: not at all
 	HoldOff           time.Duration // until the end of the upstream's Retry-After; 0: none
 	CredentialProblem string        // why the upstream cannot be logged in to; "" when nothing is known to be wrong
 }
@@ -189,9 +190,10 @@ func (c *Client) State() State {
 	breaker := g.breaker.cb.State().String()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	now := time.Now()
 	return State{
 		Breaker: breaker, Queued: g.waiting.Len(), InFlight: g.inFlight, Rate: g.rate,
-		HoldOff: max(time.Until(g.hold), 0), CredentialProblem: credential,
+		Taught: g.taught.pace(now), HoldOff: max(g.hold.Sub(now), 0), CredentialProblem: credential,
 	}
 }
 

@@ -98,6 +98,15 @@ func (o *outcome) counts() error {
 	return errAttemptFailed
 }
 
+// took reports whether the upstream gave an answer other than 429.
+func (o *outcome) took() bool {
+	if o.err == nil {
+		return true
+	}
+	f := o.failure()
+	return f != nil && f.Status != http.StatusTooManyRequests
+}
+
 // budget bounds what retries add to the upstream's load: every request earns a fifth of a retry.
 type budget struct {
 	mu     sync.Mutex

@@ -107,6 +107,41 @@ func TestAtMostThreeAttempts(t *testing.T) {
 	})
 }
 
+// Whatever fails, and however: three attempts at most, each told.
+func TestNeverMoreThanThreeAttempts(t *testing.T) {
+	statusOf := func(code int) func(*http.Request) (*http.Response, error) {
+		return func(*http.Request) (*http.Response, error) { return answerOf(code, ""), nil }
+	}
+	for _, test := range []struct {
+		name   string
+		req    func(testing.TB) *scim.Request
+		answer func(*http.Request) (*http.Response, error)
+		calls  int
+	}{
+		{"GET 500", reading, statusOf(500), 3},
+		{"GET 503", reading, statusOf(503), 3},
+		{"GET 429", reading, statusOf(429), 3},
+		{"GET hang", reading, hang, 3},
+		{"GET no connection", reading, unsent, 3},
+		{"POST 503", create, statusOf(503), 3},
+		{"POST no connection", create, unsent, 3},
+		{"DELETE 502", removing, statusOf(502), 3},
+		{"DELETE reset", removing, func(*http.Request) (*http.Response, error) { return nil, errReset }, 3},
+		{"DELETE 404", removing, statusOf(404), 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &wireFake{answer: func(_ int, r *http.Request, _ string) (*http.Response, error) { return test.answer(r) }}
+				c := start(t, "https://upstream.test", func(cfg *Config) { cfg.Transport, cfg.Deadline = fake, time.Hour })
+				resp, err := c.Do(t.Context(), test.req(t))
+				if got := len(fake.all()); err == nil || got != test.calls || len(resp.Attempts) != got {
+					t.Errorf("got %v after %d calls, %d of them told, want an error after %d", err, got, len(resp.Attempts), test.calls)
+				}
+			})
+		})
+	}
+}
+
 func TestRetryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := (&status{code: 429}).fake() // fails everything and does not open the breaker

@@ -163,19 +163,22 @@ func joinRefs(refs []Ref) string {
 }
 
 func appendPatch(dst []byte, req *Request) []byte {
-	list := make([]any, len(req.Operations))
+	dst = append(dst, `{"schemas":["`+MessagePatchOp+`"],"Operations":[`...)
 	for i, op := range req.Operations {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
 		op = req.plainOperation(op)
-		m := map[string]any{"op": op.Op}
+		dst = appendString(append(dst, `{"op":`...), op.Op)
 		if op.Path != nil {
-			m["path"] = FormatPath(op.Path)
+			dst = appendString(append(dst, `,"path":`...), FormatPath(op.Path))
 		}
 		if op.Value != nil || op.Op != "remove" { // null unassigns (RFC 7643, Section 2.5)
-			m["value"] = op.Value
+			dst = AppendJSON(append(dst, `,"value":`...), op.Value)
 		}
-		list[i] = m
+		dst = append(dst, '}')
 	}
-	return AppendJSON(dst, map[string]any{"schemas": []any{MessagePatchOp}, "Operations": list})
+	return append(dst, "]}"...)
 }
 
 // plainResource is the resource as it goes over the wire, attributes in Plain as strings.

@@ -11,8 +11,11 @@ import (
 // maxWork is how many elements the operations of one PATCH may look at: fifty operations with a value filter on a list
 // of five thousand. What costs more than a look counts more.
 const (
-	maxWork     = 1 << 18
-	indexedWork = 8 // to index an element
+	maxWork      = 1 << 18
+	indexedWork  = 8  // to index an element
+	comparedWork = 64 // bytes of text that are compared at the cost of a look
+	foldedWork   = 16 // bytes of text that are copied, folded or searched
+	writtenWork  = 4  // bytes of JSON that are written
 )
 
 // look counts elements that are looked at.
@@ -37,7 +40,7 @@ func (p *Patch) list(t Target) []any {
 // Apply.
 func (p *Patch) Has(t Target, f Filter) (bool, error) {
 	list := p.list(t)
-	return slices.ContainsFunc(list, p.rt.matcher(t, f, len(list))), p.look(len(list))
+	return slices.ContainsFunc(list, p.rt.matcher(t, f, len(list), &p.work)), p.look(len(list))
 }
 
 // setList applies add and replace to a whole multi-valued attribute.
@@ -53,7 +56,11 @@ func (p *Patch) setList(op string, t Target, value any) error {
 		if err := p.look(indexedWork * len(list)); err != nil {
 			return err
 		}
-		known = indexOf(list)
+		var text int
+		known, text = indexOf(list)
+		if err := p.look(text / writtenWork); err != nil {
+			return err
+		}
 	}
 	touched := make([]int, 0, len(given))
 	for _, e := range given {
@@ -67,11 +74,11 @@ func (p *Patch) setList(op string, t Target, value any) error {
 		known.add(list[i], i)
 		touched = append(touched, i)
 	}
-	cleared, err := p.onePrimary(t, list, touched)
+	stale, err := p.onePrimary(t, list, touched)
 	if err != nil {
 		return err
 	}
-	if p.put(t, list); !cleared {
+	if p.put(t, list); !stale {
 		p.seen[t.Ref] = known
 	}
 	return nil
@@ -97,7 +104,7 @@ func complete(element, form any, t Target) {
 func (p *Patch) setSelected(op string, t Target, f Filter, value any) error {
 	whole := Target{Ref: t.Ref.Parent(), Attribute: t.Attribute}
 	list := p.list(whole)
-	selects := p.rt.matcher(whole, f, len(list))
+	selects := p.rt.matcher(whole, f, len(list), &p.work)
 	var hits []int
 	for i, e := range list {
 		if selects(e) {
@@ -160,10 +167,12 @@ func mayPut(op string, t Target, list []any, hits []int, value any) error {
 	return nil
 }
 
-// count is how many values there are in a value, itself included.
+// count is how many values there are in a value, itself included; long texts count as several.
 func count(v any) int {
 	n := 1
 	switch v := v.(type) {
+	case string:
+		n += len(v) / writtenWork
 	case map[string]any:
 		for _, e := range v {
 			n += count(e)
@@ -227,8 +236,9 @@ func onlyOnePrimary(t Target) error {
 	return BadRequest(InvalidValue, "only one value of %s can be primary", t.Ref)
 }
 
-// onePrimary clears primary in all elements but the one among touched that has it: RFC 7644, Section 3.5.2.
-func (p *Patch) onePrimary(t Target, list []any, touched []int) (cleared bool, err error) {
+// onePrimary clears primary in all elements but the one among touched that has it: RFC 7644, Section 3.5.2. stale is
+// whether that changed what identifies one of them.
+func (p *Patch) onePrimary(t Target, list []any, touched []int) (stale bool, err error) {
 	if t.Attribute.SubAttribute("primary") == nil {
 		return false, nil
 	}
@@ -249,10 +259,12 @@ func (p *Patch) onePrimary(t Target, list []any, touched []int) (cleared bool, e
 	}
 	for i, e := range list {
 		if m, ok := e.(map[string]any); ok && i != chosen && m["primary"] == true {
-			m["primary"], cleared = false, true
+			m["primary"] = false
+			_, _, named := identity(e)
+			stale = stale || !named
 		}
 	}
-	return cleared, nil
+	return stale, nil
 }
 
 // remove follows RFC 7644, Section 3.5.2.2. What is not there is removed already.
@@ -267,10 +279,11 @@ func (p *Patch) remove(t Target, f Filter, value any) error {
 		return p.removeSub(t, whole, f, current)
 	case f != nil:
 		list := p.list(whole)
+		left := slices.DeleteFunc(list, p.rt.matcher(whole, f, len(list), &p.work))
 		if err := p.look(len(list)); err != nil {
 			return err
 		}
-		p.put(whole, slices.DeleteFunc(list, p.rt.matcher(whole, f, len(list))))
+		p.put(whole, left)
 	case t.Attribute.MultiValued && value != nil:
 		value = CloneValue(value)
 		t.CanonicalizeValue(value)
@@ -291,10 +304,7 @@ func (p *Patch) removeSub(t, whole Target, f Filter, current any) error {
 	if t.Attribute.MultiValued {
 		list = p.list(whole)
 	}
-	if err := p.look(len(list)); err != nil {
-		return err
-	}
-	selects := p.rt.matcher(whole, f, len(list))
+	selects := p.rt.matcher(whole, f, len(list), &p.work)
 	var hits []int
 	for i, e := range list {
 		m, ok := e.(map[string]any)
@@ -309,6 +319,9 @@ func (p *Patch) removeSub(t, whole Target, f Filter, current any) error {
 		}
 		delete(m, t.Sub.Name)
 		hits = append(hits, i)
+	}
+	if err := p.look(len(list)); err != nil {
+		return err
 	}
 	if t.Attribute.MultiValued {
 		p.put(whole, pruned(list, hits))
@@ -371,46 +384,55 @@ func dropNulls(m map[string]any) {
 // with a value is identified by it together with its type (RFC 7643, Section 2.4), where an absent type agrees
 // with any; one without a value by all it has. Identity is exact even where caseExact is not set: the values of
 // members are ids.
-type index map[string]int
+type index map[key]int
 
-func indexOf(list []any) index {
-	x := make(index, 2*len(list))
-	for i, e := range list {
-		x.add(e, i)
-	}
-	return x
+// key is the value of an element, with its type if typed is set; or, where it has none, all it has as JSON.
+type key struct {
+	value, kind, json string
+	typed             bool
 }
 
-func (x index) add(e any, i int) {
+// indexOf indexes a list. text is how much JSON it took.
+func indexOf(list []any) (x index, text int) {
+	x = make(index, 2*len(list))
+	for i, e := range list {
+		text += x.add(e, i)
+	}
+	return x, text
+}
+
+func (x index) add(e any, i int) (text int) {
 	value, kind, ok := identity(e)
 	if !ok {
-		x.first("j"+string(AppendJSON(nil, e)), i)
-		return
+		json := string(AppendJSON(nil, e))
+		x.first(key{json: json}, i)
+		return len(json)
 	}
-	x.first("v"+value, i)
-	x.first("t"+kind+"\x00"+value, i)
+	x.first(key{value: value}, i)
+	x.first(key{value: value, kind: kind, typed: true}, i)
+	return 0
 }
 
-func (x index) first(key string, i int) {
-	if _, ok := x[key]; !ok {
-		x[key] = i
+func (x index) first(k key, i int) {
+	if _, ok := x[k]; !ok {
+		x[k] = i
 	}
 }
 
 func (x index) find(list []any, e any) (int, bool) {
 	value, kind, ok := identity(e)
 	if !ok {
-		i, ok := x["j"+string(AppendJSON(nil, e))]
+		i, ok := x[key{json: string(AppendJSON(nil, e))}]
 		return i, ok
 	}
-	if i, ok := x["t"+kind+"\x00"+value]; ok {
+	if i, ok := x[key{value: value, kind: kind, typed: true}]; ok {
 		return i, true
 	}
 	if kind == "" {
-		i, ok := x["v"+value]
+		i, ok := x[key{value: value}]
 		return i, ok
 	}
-	i, ok := x["t\x00"+value]
+	i, ok := x[key{value: value, typed: true}]
 	if ok {
 		_, now, _ := identity(list[i]) // it may have been given a type since
 		ok = now == ""

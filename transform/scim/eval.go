@@ -37,20 +37,39 @@ func (rt *ResourceType) MatchValue(t Target, f Filter, element any) bool {
 	return ok && err == nil
 }
 
-// matcher is MatchValue for so many elements: where they are many, what the filter names is looked up once.
-func (rt *ResourceType) matcher(t Target, f Filter, elements int) func(element any) bool {
+// matcher is MatchValue for so many elements: where they are many, what the filter names is looked up once. It counts in
+// work what a look at an element does not cover, further terms and long texts, and matches nothing any more when that is
+// more than maxWork.
+func (rt *ResourceType) matcher(t Target, f Filter, elements int, work *int) func(element any) bool {
 	const many = 8
 	if elements < many {
-		return func(e any) bool { return rt.MatchValue(t, f, e) }
+		terms := terms(f)
+		return func(e any) bool {
+			*work += terms * count(e)
+			return *work <= maxWork && rt.MatchValue(t, f, e)
+		}
 	}
 	if check(rt, &t, f, nil) != nil {
 		return func(any) bool { return false }
 	}
-	return compile(rt, &t, f)
+	matches := compile(rt, &t, f, work)
+	return func(e any) bool { return *work <= maxWork && matches(e) }
+}
+
+// terms is how many comparisons a value filter is.
+func terms(f Filter) int {
+	switch f := f.(type) {
+	case *LogicalExpression:
+		return terms(f.Left) + terms(f.Right)
+	case *NotExpression:
+		return terms(f.Expression)
+	default:
+		return 1
+	}
 }
 
 // compile makes a test of a value filter that check has nothing against.
-func compile(rt *ResourceType, within *Target, f Filter) func(element any) bool {
+func compile(rt *ResourceType, within *Target, f Filter, work *int) func(element any) bool {
 	switch f := f.(type) {
 	case *AttributeExpression:
 		t, _ := resolveExpression(rt, within, f)
@@ -60,20 +79,30 @@ func compile(rt *ResourceType, within *Target, f Filter) func(element any) bool 
 			return func(e any) bool {
 				m, _ := e.(map[string]any)
 				if text, ok := m[a.Name].(string); ok {
+					*work += min(len(text), len(want)) / comparedWork
 					return compareText(text, Eq, want, exact, nil)
 				}
 				return compareAttribute(e, t, f, nil)
 			}
 		}
-		return func(e any) bool { return compareAttribute(e, t, f, nil) }
-	case *LogicalExpression:
-		left, right := compile(rt, within, f.Left), compile(rt, within, f.Right)
-		if f.Operator == Or {
-			return func(e any) bool { return left(e) || right(e) }
+		return func(e any) bool {
+			if m, ok := e.(map[string]any); ok && t.Sub != nil {
+				text, _ := m[t.Sub.Name].(string)
+				*work += (len(text) + len(want)) / foldedWork
+			}
+			return compareAttribute(e, t, f, nil)
 		}
-		return func(e any) bool { return left(e) && right(e) }
+	case *LogicalExpression:
+		left, right := compile(rt, within, f.Left, work), compile(rt, within, f.Right, work)
+		return func(e any) bool {
+			if left(e) == (f.Operator == Or) {
+				return f.Operator == Or
+			}
+			*work++
+			return right(e)
+		}
 	case *NotExpression:
-		not := compile(rt, within, f.Expression)
+		not := compile(rt, within, f.Expression, work)
 		return func(e any) bool { return !not(e) }
 	default: // nil
 		return func(any) bool { return true }

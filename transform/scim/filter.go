@@ -331,7 +331,7 @@ func (p *parser) text() (string, error) {
 			p.pos = i + 1
 			return s, nil
 		case c == '\\':
-			d := decoder{data: []byte(p.s), pos: p.pos}
+			d := decoder{data: p.s, pos: p.pos}
 			s, err := d.text()
 			if p.pos = d.pos; err != nil {
 				return "", p.fail("a string is not valid JSON")

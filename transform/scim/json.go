@@ -1,10 +1,8 @@
 package scim
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -34,8 +32,8 @@ func decodeRequest(data []byte) (Resource, error) { return decodeObject(data, Ma
 
 // decodeObject reads an object with at most so many values; 0 for any number.
 func decodeObject(data []byte, most int) (Resource, error) {
-	d := decoder{data: data, most: most}
-	if d.pos = invalidUTF8(data); d.pos < len(data) {
+	d := decoder{data: string(data), most: most}
+	if d.pos = invalidUTF8(d.data); d.pos < len(data) {
 		return nil, d.fail("this is not valid UTF-8")
 	}
 	d.pos = 0
@@ -57,13 +55,13 @@ func decodeObject(data []byte, most int) (Resource, error) {
 }
 
 // invalidUTF8 is the index of the first byte that belongs to no character, or len(data).
-func invalidUTF8(data []byte) int {
-	if utf8.Valid(data) {
+func invalidUTF8(data string) int {
+	if utf8.ValidString(data) {
 		return len(data)
 	}
 	n := 0
 	for n < len(data) {
-		r, size := utf8.DecodeRune(data[n:])
+		r, size := utf8.DecodeRuneInString(data[n:])
 		if r == utf8.RuneError && size == 1 {
 			break
 		}
@@ -72,9 +70,9 @@ func invalidUTF8(data []byte) int {
 	return n
 }
 
-// decoder reads data, which DecodeObject found to be valid UTF-8.
+// decoder reads data, which DecodeObject found to be valid UTF-8. Texts share its memory: one copy for all of them.
 type decoder struct {
-	data   []byte
+	data   string
 	pos    int
 	values int // read or begun so far
 	most   int // values that are allowed; 0: any number
@@ -130,7 +128,7 @@ func (d *decoder) value(depth int) (any, error) {
 }
 
 func (d *decoder) literal(word string) error {
-	if !strings.HasPrefix(string(d.data[d.pos:min(len(d.data), d.pos+len(word))]), word) {
+	if !strings.HasPrefix(d.data[d.pos:], word) {
 		return d.fail("%s is expected", word)
 	}
 	d.pos += len(word)
@@ -142,18 +140,18 @@ func (d *decoder) object(depth int) (map[string]any, error) {
 		return nil, d.fail("more than %d levels", maxJSONDepth)
 	}
 	d.pos++
-	m := map[string]any{}
-	var names nameSet
 	if d.space(); d.at('}') {
 		d.pos++
-		return m, nil
+		return map[string]any{}, nil
 	}
+	m := make(map[string]any, likelyMembers(depth))
+	var names nameSet
 	for {
 		if d.space(); !d.at('"') {
 			return nil, d.fail("a name in quotes is expected")
 		}
 		start := d.pos
-		name, err := d.name()
+		name, err := d.text()
 		if err != nil {
 			return nil, err
 		}
@@ -180,6 +178,15 @@ func (d *decoder) object(depth int) (map[string]any, error) {
 			return nil, d.fail("a comma or } is expected")
 		}
 	}
+}
+
+// likelyMembers is how many members an object has, mostly: a resource more than fit into the least map. It costs nothing
+// to be wrong but what is saved by being right.
+func likelyMembers(depth int) int {
+	if depth == 1 {
+		return 14
+	}
+	return 4
 }
 
 func (d *decoder) array(depth int) ([]any, error) {
@@ -242,7 +249,7 @@ func (d *decoder) number() (any, error) {
 			return nil, d.fail("a digit is expected")
 		}
 	}
-	n := string(d.data[start:d.pos])
+	n := d.data[start:d.pos]
 	if len(n) > maxJSONNumber {
 		d.pos = start
 		return nil, d.fail("a number of more than %d characters", maxJSONNumber)
@@ -254,12 +261,15 @@ func (d *decoder) number() (any, error) {
 	return json.Number(n), nil
 }
 
-// knownNames are the names that bodies mostly consist of, and longestKnown is the length of the longest.
-var knownNames, longestKnown = func() (map[string]string, int) {
-	names, longest := map[string]string{}, 0
+// knownNames numbers the names that bodies mostly consist of; foldedNames has the same numbers by Fold. No two of them
+// are equal when case is ignored, and there is a bit for each in a nameSet.
+var knownNames, foldedNames = func() (map[string]int, map[string]int) {
+	names, folded := map[string]int{}, map[string]int{}
 	add := func(name string) {
-		names[name] = name
-		longest = max(longest, len(name))
+		if _, ok := folded[Fold(name)]; !ok && len(names) < 128 {
+			names[name] = len(names)
+			folded[Fold(name)] = names[name]
+		}
 	}
 	for _, name := range []string{
 		"Operations", "op", "path", "value", "Resources", "totalResults", "startIndex", "itemsPerPage",
@@ -275,20 +285,8 @@ var knownNames, longestKnown = func() (map[string]string, int) {
 			}
 		}
 	}
-	return names, longest
+	return names, folded
 }()
-
-// name reads the name of a member. Those of RFC 7643 cost no copy.
-func (d *decoder) name() (string, error) {
-	rest := d.data[d.pos+1:]
-	if n := bytes.IndexByte(rest[:min(len(rest), longestKnown+1)], '"'); n >= 0 {
-		if s, ok := knownNames[string(rest[:n])]; ok {
-			d.pos += n + 2
-			return s, nil
-		}
-	}
-	return d.text()
-}
 
 // text reads a string. The common case, without escapes, is one copy.
 func (d *decoder) text() (string, error) {
@@ -298,7 +296,7 @@ func (d *decoder) text() (string, error) {
 		switch c := d.data[d.pos]; {
 		case c == '"':
 			d.pos++
-			return string(d.data[start : d.pos-1]), nil
+			return d.data[start : d.pos-1], nil
 		case c == '\\':
 			return d.escaped(start)
 		case c < ' ':
@@ -376,42 +374,48 @@ func (d *decoder) hex4(at int) (rune, bool) {
 	if at+4 > len(d.data) {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(string(d.data[at:at+4]), 16, 16)
+	n, err := strconv.ParseUint(d.data[at:at+4], 16, 16)
 	return rune(n), err == nil
 }
 
-// nameSet finds names that are equal when case is ignored. Objects are small: it compares first, and only a
+// nameSet finds names that are equal when case is ignored. Most are known, and have a bit each; of the others only a
 // large object pays for a map.
 type nameSet struct {
-	few  [16]string
-	n    int // of few
-	many map[string]struct{}
+	known [2]uint64
+	few   []string
+	many  map[string]struct{}
 }
 
 // add reports whether the name is new. Names of different length can be equal, too: the long s is two bytes.
 func (s *nameSet) add(name string) bool {
-	if s.n < len(s.few) {
-		for _, n := range s.few[:s.n] {
-			if strings.EqualFold(n, name) {
-				return false
-			}
-		}
-		s.few[s.n] = name
-		s.n++
-		return true
-	}
-	if s.many == nil {
-		s.many = make(map[string]struct{}, 64)
-		for _, n := range s.few {
-			s.many[Fold(n)] = struct{}{}
+	const few = 16
+	n, known := knownNames[name]
+	if !known {
+		folded := Fold(name)
+		if n, known = foldedNames[folded]; !known {
+			name = folded
 		}
 	}
-	key := Fold(name)
-	if _, ok := s.many[key]; ok {
+	switch {
+	case known:
+		bit := uint64(1) << (n % 64)
+		isNew := s.known[n/64]&bit == 0
+		s.known[n/64] |= bit
+		return isNew
+	case s.many == nil && slices.Contains(s.few, name):
 		return false
+	case s.many == nil && len(s.few) < few:
+		s.few = append(s.few, name)
+		return true
+	case s.many == nil:
+		s.many = make(map[string]struct{}, 4*few)
+		for _, f := range s.few {
+			s.many[f] = struct{}{}
+		}
 	}
-	s.many[key] = struct{}{}
-	return true
+	_, seen := s.many[name]
+	s.many[name] = struct{}{}
+	return !seen
 }
 
 // Fold maps strings that strings.EqualFold holds equal to one string.
@@ -496,7 +500,8 @@ func AppendJSON(dst []byte, v any) []byte {
 }
 
 func appendObject(dst []byte, m map[string]any) []byte {
-	names := slices.AppendSeq(make([]string, 0, len(m)), maps.Keys(m))
+	var few [fewNames]string
+	names := appendNames(few[:0], m)
 	slices.SortFunc(names, func(a, b string) int {
 		if ra, rb := nameRank(a), nameRank(b); ra != rb {
 			return ra - rb
@@ -513,6 +518,16 @@ func appendObject(dst []byte, m map[string]any) []byte {
 		dst = AppendJSON(dst, m[name])
 	}
 	return append(dst, '}')
+}
+
+// fewNames is how many names most objects have at most: so many are sorted on the stack.
+const fewNames = 24
+
+func appendNames(dst []string, m map[string]any) []string {
+	for name := range m {
+		dst = append(dst, name)
+	}
+	return dst
 }
 
 func nameRank(name string) int {
@@ -538,6 +553,9 @@ const hexDigits = "0123456789abcdef"
 func appendString(dst []byte, s string) []byte {
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	if most := len(s) + len(`"",`); cap(dst)-len(dst) < most {
+		dst = slices.Grow(dst, max(most, len(dst))) // append alone would copy what is long five times over
 	}
 	dst = append(dst, '"')
 	from := 0

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func repeated(s string, n int) string {
 func numbered(format string, n int) string {
 	var b strings.Builder
 	for i := range n {
-		fmt.Fprintf(&b, format+",", i)
+		b.WriteString(strings.ReplaceAll(format, "%d", strconv.Itoa(i)) + ",")
 	}
 	return strings.TrimSuffix(b.String(), ",")
 }
@@ -115,6 +116,39 @@ func TestPatchWork(t *testing.T) {
 		_, _, err := rt.ApplyPatch(r, ops)
 		if e, ok := err.(*Error); !ok || e.Status != 413 {
 			t.Errorf("%d times %s: got %v, want 413", 2*c.fits+8, c.name, err)
+		}
+	}
+}
+
+// What long texts and long filters cost is counted with the elements.
+func TestPatchWorkOfText(t *testing.T) {
+	rt := UserType()
+	terms := strings.Repeat(`value co \"y\" or `, 89) + `value co \"z\"`
+	for _, c := range []struct {
+		name, member   string // the sub-attribute that the elements have
+		elements, text int    // how many there are, and bytes of text in each
+		operation      string
+		fits           int // how many of them fit
+	}{
+		{"one term", "value", 1000, 8, `{"op":"replace","path":"roles[value ew \"7\"].display","value":"x"}`, 87},
+		{"90 terms", "value", 1000, 8, `{"op":"replace","path":"roles[` + terms + ` or value ew \"7\"].display","value":"x"}`, 1},
+		{"90 terms for a few elements", "value", 7, 8, `{"op":"add","path":"roles[` + terms + ` or value ew \"6\"].display","value":"x"}`, 60},
+		{"long texts that are equal but for their end", "value", 1000, 640, `{"op":"add","path":"roles[value eq \"` + strings.Repeat("0", 640) + `\"].display","value":"x"}`, 20},
+		{"a long text that is searched", "value", 1, 200 << 10, `{"op":"add","path":"roles[value co \"0x\" or value pr].display","value":"x"}`, 2},
+		{"a long text for many elements", "value", 1000, 8, `{"op":"replace","path":"roles.display","value":"` + strings.Repeat("x", 1000) + `"}`, 1},
+		{"a list without values, indexed again and again", "display", 1000, 400, `{"op":"add","path":"roles","value":{"primary":true,"type":"new %d"}}`, 2},
+	} {
+		var list []any
+		for i := range c.elements {
+			list = append(list, map[string]any{c.member: fmt.Sprintf("%0*d", c.text, i)})
+		}
+		r := Resource{"roles": list}
+		for n, want := range map[int]int{c.fits: 0, 3*c.fits + 3: http.StatusRequestEntityTooLarge} {
+			_, _, err := rt.ApplyPatch(r, mustReadOps(t, rt, `[`+numbered(c.operation, n)+`]`))
+			e, _ := err.(*Error)
+			if (err == nil) != (want == 0) || e != nil && e.Status != want {
+				t.Errorf("%s, %d times: got %v, want %d", c.name, n, err, want)
+			}
 		}
 	}
 }

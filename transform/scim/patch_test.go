@@ -489,6 +489,7 @@ func BenchmarkApplyPatchMembers(b *testing.B) {
 		b.Fatal(err)
 	}
 	r := Resource{"displayName": "g", "members": old}
+	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := rt.ApplyPatch(r, []PatchOp{{Op: "add", Path: p, Value: added}}); err != nil {
 			b.Fatal(err)

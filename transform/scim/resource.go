@@ -226,6 +226,9 @@ func rename(m map[string]any, from, to string) {
 // SetSchemas makes `schemas` true: the core URN, every extension that has a value, and whatever else was listed
 // that this type does not know (RFC 7643, Section 3).
 func (rt *ResourceType) SetSchemas(r Resource) {
+	if rt.hasSchemas(r) {
+		return
+	}
 	list := []any{rt.Core.ID}
 	for _, e := range rt.Extensions {
 		if !Empty(r[e.ID]) {
@@ -239,6 +242,25 @@ func (rt *ResourceType) SetSchemas(r Resource) {
 		}
 	}
 	r["schemas"] = list
+}
+
+// hasSchemas reports whether `schemas` is the list that SetSchemas would make, of nothing but what this type knows.
+func (rt *ResourceType) hasSchemas(r Resource) bool {
+	list, _ := r["schemas"].([]any)
+	if len(list) == 0 || list[0] != rt.Core.ID {
+		return false
+	}
+	list = list[1:]
+	for _, e := range rt.Extensions {
+		if Empty(r[e.ID]) {
+			continue
+		}
+		if len(list) == 0 || list[0] != e.ID {
+			return false
+		}
+		list = list[1:]
+	}
+	return len(list) == 0
 }
 
 // EqualValues reports whether two attribute values are the same, numbers as they are written.

@@ -39,6 +39,15 @@ type Attribute struct {
 	Sub         []*Attribute
 
 	leaf schema.CoreAttribute // validates one value
+	path string               // String of its Ref, made once
+}
+
+// pathOf is the attribute's path as text; ref stands in where no schema has the attribute.
+func (a *Attribute) pathOf(ref Ref) string {
+	if a == nil {
+		return ref.String()
+	}
+	return a.path
 }
 
 // ReadOnly reports whether clients may not set the attribute.
@@ -123,9 +132,9 @@ func GroupType() *ResourceType {
 }
 
 func newResourceType(name, endpoint string, core schema.Schema, extensions ...schema.Schema) *ResourceType {
-	rt := &ResourceType{Name: name, Endpoint: endpoint, Core: compileSchema(core), common: commonAttributes()}
+	rt := &ResourceType{Name: name, Endpoint: endpoint, Core: compileSchema(core, true), common: commonAttributes()}
 	for _, e := range extensions {
-		rt.Extensions = append(rt.Extensions, compileSchema(e))
+		rt.Extensions = append(rt.Extensions, compileSchema(e, false))
 	}
 	return rt
 }
@@ -153,7 +162,12 @@ var schemaNames = map[string]string{SchemaEnterpriseUser: "EnterpriseUser"}
 // sends `manager` for the Enterprise extension's attribute. A path on a simple attribute may end in .value,
 // which means the attribute itself. ok is false when nothing has that name.
 func (rt *ResourceType) Resolve(p AttributePath) (t Target, ok bool) {
-	urn, name, sub := p.URI(), p.AttributeName, p.SubAttributeName()
+	return rt.Lookup(Ref{Schema: p.URI(), Name: p.AttributeName, Sub: p.SubAttributeName()})
+}
+
+// Lookup is Resolve for a Ref, which may be made by hand or read from a profile.
+func (rt *ResourceType) Lookup(r Ref) (t Target, ok bool) {
+	urn, name, sub := r.Schema, r.Name, r.Sub
 	switch {
 	case urn == "":
 		if t.Attribute = rt.coreAttribute(name); t.Attribute == nil {
@@ -188,20 +202,11 @@ func (rt *ResourceType) Resolve(p AttributePath) (t Target, ok bool) {
 	return Target{}, false
 }
 
-// Lookup is Resolve for a Ref made by hand or read from a profile.
-func (rt *ResourceType) Lookup(r Ref) (Target, bool) {
-	p := AttributePath{AttributeName: r.Name}
-	if r.Schema != "" {
-		p.URIPrefix = &r.Schema
-	}
-	if r.Sub != "" {
-		p.SubAttribute = &r.Sub
-	}
-	return rt.Resolve(p)
-}
-
 // Extension finds a schema extension by its URN in any case; nil when the type has no such extension.
 func (rt *ResourceType) Extension(urn string) *Schema {
+	if !strings.Contains(urn, ":") {
+		return nil
+	}
 	for _, e := range rt.Extensions {
 		if strings.EqualFold(e.ID, urn) {
 			return e
@@ -254,7 +259,7 @@ func find(list []*Attribute, name string) *Attribute {
 	return nil
 }
 
-func compileSchema(s schema.Schema) *Schema {
+func compileSchema(s schema.Schema, core bool) *Schema {
 	out := &Schema{
 		ID: s.ID, Name: s.Name.Value(), Description: s.Description.Value(),
 		Attributes: make([]*Attribute, 0, len(s.Attributes)),
@@ -262,8 +267,12 @@ func compileSchema(s schema.Schema) *Schema {
 	if name, ok := schemaNames[s.ID]; ok {
 		out.Name = name
 	}
+	prefix := s.ID + ":"
+	if core {
+		prefix = ""
+	}
 	for _, a := range s.Attributes {
-		out.Attributes = append(out.Attributes, compileAttribute(a))
+		out.Attributes = append(out.Attributes, compileAttribute(a, prefix))
 	}
 	for _, c := range corrections {
 		if c.schema != s.ID {
@@ -278,9 +287,10 @@ func compileSchema(s schema.Schema) *Schema {
 	return out
 }
 
-func compileAttribute(c schema.CoreAttribute) *Attribute {
+// compileAttribute makes an attribute; what stands before its name in its path is prefix.
+func compileAttribute(c schema.CoreAttribute, prefix string) *Attribute {
 	a := &Attribute{
-		Name: c.Name(), Description: c.Description(), Kind: Kind(c.AttributeType()), MultiValued: c.MultiValued(),
+		path: prefix + c.Name(), Name: c.Name(), Description: c.Description(), Kind: Kind(c.AttributeType()), MultiValued: c.MultiValued(),
 		Required: c.Required(), CaseExact: c.CaseExact(), Mutability: c.Mutability(), Returned: c.Returned(),
 		Uniqueness: c.Uniqueness(), Canonical: slices.Clone(c.CanonicalValues()), leaf: c,
 	}
@@ -288,7 +298,7 @@ func compileAttribute(c schema.CoreAttribute) *Attribute {
 		a.References = append(a.References, string(r))
 	}
 	for _, sub := range c.SubAttributes() {
-		a.Sub = append(a.Sub, compileAttribute(sub))
+		a.Sub = append(a.Sub, compileAttribute(sub, a.path+"."))
 	}
 	return a
 }
@@ -297,7 +307,7 @@ func compileAttribute(c schema.CoreAttribute) *Attribute {
 func commonAttributes() []*Attribute {
 	var list []*Attribute
 	for _, a := range schema.CommonAttributes() {
-		list = append(list, compileAttribute(a))
+		list = append(list, compileAttribute(a, ""))
 	}
 	return list
 }

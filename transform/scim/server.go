@@ -499,7 +499,7 @@ func WriteResponse(w http.ResponseWriter, req *Request, resp *Response, base str
 		h.Set("ETag", resp.Version)
 	}
 	if req.Op == OpQuery && resp.Status != http.StatusNotModified || resp.List != nil {
-		writeBody(w, http.StatusOK, AppendListResponse(nil, resp))
+		writeBody(w, http.StatusOK, AppendListResponse(make([]byte, 0, 1024+1024*len(resp.List)), resp))
 		return
 	}
 	location := resp.Location
@@ -521,14 +521,11 @@ func WriteResponse(w http.ResponseWriter, req *Request, resp *Response, base str
 
 // AppendListResponse appends the ListResponse message (RFC 7644, Section 3.4.2).
 func AppendListResponse(dst []byte, resp *Response) []byte {
-	list := resp.List
-	if list == nil {
-		list = []Resource{}
-	}
-	return AppendJSON(dst, map[string]any{
-		"schemas": []any{MessageListResponse}, "totalResults": resp.TotalResults, "Resources": list,
-		"startIndex": max(resp.StartIndex, 1), "itemsPerPage": len(list),
-	})
+	dst = AppendJSON(append(dst, `{"schemas":["`+MessageListResponse+`"],"Resources":`...), resp.List)
+	dst = strconv.AppendInt(append(dst, `,"itemsPerPage":`...), int64(len(resp.List)), 10)
+	dst = strconv.AppendInt(append(dst, `,"startIndex":`...), int64(max(resp.StartIndex, 1)), 10)
+	dst = strconv.AppendInt(append(dst, `,"totalResults":`...), int64(resp.TotalResults), 10)
+	return append(dst, '}')
 }
 
 // WriteError answers with a SCIM error body (RFC 7644, Section 3.12). Its detail ends with the request id,

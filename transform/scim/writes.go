@@ -41,15 +41,17 @@ func (req *Request) Writes() iter.Seq[Write] {
 // Values calls yield for every value of a resource, down to sub-attributes, sorted by name.
 func (rt *ResourceType) Values(r Resource) iter.Seq[Write] {
 	return func(yield func(Write) bool) {
-		for _, name := range slices.Sorted(maps.Keys(r)) {
+		var few [fewNames]string
+		for _, name := range sorted(few[:0], r) {
 			if name == "schemas" {
 				continue
 			}
 			if e := rt.Extension(name); e != nil {
 				ext, _ := r[name].(map[string]any)
-				for _, sub := range slices.Sorted(maps.Keys(ext)) {
-					ref := Ref{Schema: e.ID, Name: sub}
-					if !values(ref, ref.String(), e.Attribute(sub), ext[sub], yield) {
+				var few [8]string
+				for _, sub := range sorted(few[:0], ext) {
+					ref, a := Ref{Schema: e.ID, Name: sub}, e.Attribute(sub)
+					if !values(ref, a.pathOf(ref), a, ext[sub], yield) {
 						return
 					}
 				}
@@ -60,6 +62,13 @@ func (rt *ResourceType) Values(r Resource) iter.Seq[Write] {
 			}
 		}
 	}
+}
+
+// sorted appends the names of an object's members to dst and sorts them.
+func sorted(dst []string, m map[string]any) []string {
+	dst = appendNames(dst, m)
+	slices.Sort(dst)
+	return dst
 }
 
 func values(ref Ref, path string, a *Attribute, v any, yield func(Write) bool) bool {
@@ -86,9 +95,16 @@ func values(ref Ref, path string, a *Attribute, v any, yield func(Write) bool) b
 }
 
 func subValues(ref Ref, path string, a *Attribute, m, element map[string]any, yield func(Write) bool) bool {
-	for _, sub := range slices.Sorted(maps.Keys(m)) {
+	var few [8]string
+	for _, sub := range sorted(few[:0], m) {
 		ref.Sub = sub
-		w := Write{Ref: ref, Path: path + "." + sub, Value: m[sub], Element: element, Known: a.SubAttribute(sub) != nil}
+		known := a.SubAttribute(sub)
+		w := Write{Ref: ref, Value: m[sub], Element: element, Known: known != nil}
+		if element == nil && known != nil {
+			w.Path = known.pathOf(ref)
+		} else {
+			w.Path = path + "." + sub
+		}
 		if !yield(w) {
 			return false
 		}
