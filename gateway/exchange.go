@@ -153,17 +153,27 @@ func (x *exchange) planned(plan *transform.Plan) {
 	}
 	for step, r := range plan.Requests {
 		for w := range r.Writes() {
-			i := slices.IndexFunc(x.trace, func(t trace) bool { return t.write.Path == w.Path && t.step == 0 })
-			if i < 0 {
+			t := x.unsent(w.Path)
+			if t == nil {
 				if len(x.trace) == mostAttributes {
 					continue // counted when it was asked for
 				}
-				i = len(x.trace)
 				x.trace = append(x.trace, trace{write: w})
+				t = &x.trace[len(x.trace)-1]
 			}
-			x.trace[i].step, x.trace[i].value = step+1, w.Value
+			t.step, t.value = step+1, w.Value
 		}
 	}
+}
+
+// unsent is the first trace of a path that no request carries yet; nil when there is none.
+func (x *exchange) unsent(path string) *trace {
+	for i := range x.trace {
+		if t := &x.trace[i]; t.step == 0 && t.write.Path == path {
+			return t
+		}
+	}
+	return nil
 }
 
 // called notes what went over the wire.

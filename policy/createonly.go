@@ -14,13 +14,10 @@ var CreateOnly = &Rule{
 		"and so is leaving it out of a replace. To know, the gateway reads the resource first, only when a request " +
 		"touches such an attribute.",
 	NeedsCurrent: func(req *scim.Request, limits *Limits) bool {
-		if !limits.hasCreateOnly() || req.Op != scim.OpPatch && req.Op != scim.OpReplace {
+		if req.Op != scim.OpPatch && req.Op != scim.OpReplace {
 			return false
 		}
-		for _, a := range limits.attributes {
-			if !a.CreateOnly {
-				continue
-			}
+		for _, a := range limits.createOnly {
 			for w := range req.Writes() {
 				if a.changes(limits.Type, w) {
 					return true
@@ -36,10 +33,7 @@ var CreateOnly = &Rule{
 		if current == nil || req.Op != scim.OpPatch && req.Op != scim.OpReplace {
 			return nil
 		}
-		for _, a := range limits.attributes {
-			if !a.CreateOnly {
-				continue
-			}
+		for _, a := range limits.createOnly {
 			for _, op := range req.Operations {
 				if a.replacedBy(op) && !a.leaves(limits.Type, op, current) {
 					w := scim.Write{Ref: op.Target.Ref, Path: op.Target.Ref.String()}
@@ -63,10 +57,6 @@ var CreateOnly = &Rule{
 		}
 		return nil
 	},
-}
-
-func (l *Limits) hasCreateOnly() bool {
-	return slices.ContainsFunc(l.attributes, func(a limit) bool { return a.CreateOnly })
 }
 
 // changes reports whether w would set the attribute, or remove it alone or with what it is a part of.

@@ -14,7 +14,7 @@ var Forbidden = &Rule{
 		"refused with 400 invalidValue and never rewritten. For userName the profile or the configuration may ask for " +
 		"an alias instead (onViolation: alias).",
 	Check: func(req *Request, _ scim.Resource, limits *Limits) []Finding {
-		return limits.violations(req, func(w scim.Write, text string, l limit) (reason, alias string) {
+		return limits.violations(req, func(w scim.Write, text string, l *limit) (reason, alias string) {
 			if !strings.ContainsAny(text, l.Attribute.Forbidden) {
 				return "", ""
 			}

@@ -59,7 +59,7 @@ var Lacking = &Rule{
 
 // handling is what happens to what w would store, which the upstream lacks.
 func (l *Limits) handling(w scim.Write) profile.Handling {
-	for _, a := range l.attributes {
+	for _, a := range l.about[w.Ref.Parent()] {
 		if a.Handling != "" && a.target.Ref.Covers(w.Ref) && (a.filter == nil || w.Element != nil && picks(l.Type, a.target, a.filter, w.Element)) {
 			return a.Handling
 		}
@@ -68,7 +68,7 @@ func (l *Limits) handling(w scim.Write) profile.Handling {
 }
 
 func (l *Limits) hasRoom(ref scim.Ref) bool {
-	for _, a := range l.attributes {
+	for _, a := range l.about[ref.Parent()] {
 		if a.target.Ref.Covers(ref) && !a.hasRoom(ref) {
 			return false
 		}

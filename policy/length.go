@@ -16,7 +16,7 @@ var Length = &Rule{
 		"people to one account. For userName the profile or the configuration may ask for an alias instead " +
 		"(onViolation: alias): the upstream stores a stable stand-in, clients see the name they sent.",
 	Check: func(req *Request, _ scim.Resource, limits *Limits) []Finding {
-		return limits.violations(req, func(w scim.Write, text string, l limit) (reason, alias string) {
+		return limits.violations(req, func(w scim.Write, text string, l *limit) (reason, alias string) {
 			n := utf8.RuneCountInString(text)
 			if l.MaxLength == 0 || n <= l.MaxLength {
 				return "", ""
@@ -30,14 +30,14 @@ var Length = &Rule{
 
 // violations asks about every text and each limit on it. complain says why the text is refused, and what a stand-in
 // for it is told with; "" when nothing is wrong.
-func (l *Limits) violations(req *Request, complain func(w scim.Write, text string, l limit) (reason, alias string)) []Finding {
+func (l *Limits) violations(req *Request, complain func(w scim.Write, text string, l *limit) (reason, alias string)) []Finding {
 	var out []Finding
 	for _, w := range req.Values {
 		text, ok := w.Value.(string)
 		if !ok {
 			continue
 		}
-		l.of(w, func(a limit) {
+		l.of(w, func(a *limit) {
 			switch reason, alias := complain(w, text, a); {
 			case reason == "":
 			case a.OnViolation == profile.ViolationAlias:

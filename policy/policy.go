@@ -156,7 +156,9 @@ type Limits struct {
 	Complete   bool               // the upstream has every attribute of its schemas: Unlisted says nothing
 	Stored     *scim.AttributeSet // what the upstream has
 
-	attributes []limit
+	attributes []*limit
+	about      map[scim.Ref][]*limit // attributes, by the whole attribute
+	createOnly []*limit
 	required   []requirement // by the profile or the schema
 }
 
@@ -167,7 +169,7 @@ type limit struct {
 }
 
 func compile(rt *scim.ResourceType, r *profile.Resource, problems *profile.Problems) *Limits {
-	l := &Limits{Type: rt, Operations: r.Operations, Unlisted: r.Unlisted, Complete: r.Complete}
+	l := &Limits{Type: rt, Operations: r.Operations, Unlisted: r.Unlisted, Complete: r.Complete, about: map[scim.Ref][]*limit{}}
 	upstream := rt.Restrict(func(ref scim.Ref) bool {
 		return ref.Schema == "" || slices.ContainsFunc(r.Extensions, func(urn string) bool { return strings.EqualFold(urn, ref.Schema) })
 	})
@@ -186,7 +188,12 @@ func compile(rt *scim.ResourceType, r *profile.Resource, problems *profile.Probl
 		if a.Handling == "" {
 			stored = append(stored, a.Path)
 		}
-		l.attributes = append(l.attributes, limit{Attribute: a, target: target, filter: path.ValueExpression})
+		one := &limit{Attribute: a, target: target, filter: path.ValueExpression}
+		l.attributes = append(l.attributes, one)
+		l.about[target.Ref.Parent()] = append(l.about[target.Ref.Parent()], one)
+		if a.CreateOnly {
+			l.createOnly = append(l.createOnly, one)
+		}
 	}
 	l.required = l.requires()
 	if len(*problems) == 0 {
@@ -196,8 +203,8 @@ func compile(rt *scim.ResourceType, r *profile.Resource, problems *profile.Probl
 }
 
 // of calls yield for each limit that is about what w would store.
-func (l *Limits) of(w scim.Write, yield func(limit)) {
-	for _, a := range l.attributes {
+func (l *Limits) of(w scim.Write, yield func(*limit)) {
+	for _, a := range l.about[w.Ref.Parent()] {
 		if a.Handling == "" && a.target.Ref.Covers(w.Ref) && a.picks(l.Type, w) && a.hasRoom(w.Ref) {
 			yield(a)
 		}

@@ -49,10 +49,11 @@ const (
 )
 
 func (s *splitter) side(w scim.Write) side {
+	if s.stores(w) {
+		return upstream
+	}
 	keep, drop := covers(s.keep, w.Ref), covers(s.drop, w.Ref)
 	switch {
-	case s.stores(w):
-		return upstream
 	case keep && drop: // elements of one attribute may be handled differently
 		keep = s.handling(w) == profile.HandlingKeep
 	case !keep && !drop && s.err == nil:
@@ -75,7 +76,7 @@ func (s *shape) hasRoom(ref scim.Ref) bool {
 
 // resource parts a whole resource.
 func (s *splitter) resource(r scim.Resource) (sent, kept scim.Resource) {
-	sent, kept = scim.Resource{}, scim.Resource{}
+	sent, kept = make(scim.Resource, len(r)+1), scim.Resource{} // and schemas
 	s.rt.All(func(ref scim.Ref, a *scim.Attribute) bool {
 		v := r.Get(ref)
 		if v == nil {

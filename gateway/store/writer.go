@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ const (
 	queueSize  = 1024            // work that may wait; more than the gateway admits at once
 	batchSize  = 256             // most records in one transaction
 	batchBytes = 8 << 20         // most bytes of records in one transaction, but for the last
+	yields     = 16              // how often those who are about to hand work over are let before: see gather
 	stretch    = 256             // records that are indexed together; a search reads fewer than a batch more without
 	busyAfter  = 64              // commits after which the write-ahead log is worth its full length
 	maxRecord  = 1 << 20         // largest record, in bytes of JSON
@@ -253,7 +255,9 @@ func (s *Store) run() {
 	}
 }
 
-// gather waits for work and returns all that is there, what is owed first: that is older. After Close it returns what is
+// gather waits for work and returns all that is there, what is owed first: that is older. Who could hand work over now,
+// had he a processor, is let before: where processors are busy that makes fewer and larger transactions, and where they
+// are idle it costs nothing. After Close it returns what is
 // left, and more is false when that was the last.
 func (s *Store) gather() (batch []*item, more bool) {
 	failing := s.failure.Load() != nil
@@ -274,7 +278,7 @@ func (s *Store) gather() (batch []*item, more bool) {
 		case <-s.closing:
 		}
 	}
-	bytes := 0
+	bytes, yielded := 0, 0
 	for it := first; ; {
 		if it != nil && it.state.CompareAndSwap(waiting, taken) {
 			batch = append(batch, it)
@@ -286,6 +290,12 @@ func (s *Store) gather() (batch []*item, more bool) {
 			case it = <-s.queue:
 				continue
 			default:
+			}
+			if len(batch) > 0 && yielded < yields {
+				yielded++
+				it = nil
+				runtime.Gosched()
+				continue
 			}
 		}
 		select {

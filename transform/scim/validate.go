@@ -188,7 +188,7 @@ func isArray(v any) bool  { _, ok := v.([]any); return ok }
 // Settable makes a resource of only those attributes that a schema knows and that clients may set. It shares values
 // with r.
 func (rt *ResourceType) Settable(r Resource) Resource {
-	out := Resource{}
+	out := make(Resource, len(r))
 	rt.All(func(ref Ref, a *Attribute) bool {
 		if v := a.settable(r.Get(ref)); v != nil && ref.Name != "schemas" {
 			out.Set(ref, v)
