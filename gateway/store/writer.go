@@ -1,11 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -123,11 +125,18 @@ func (w *writer) end() error {
 	return errors.Join(err, w.conn.Close())
 }
 
+// drafts are buffers that records are written in before their length is known.
+var drafts = sync.Pool{New: func() any { return new([]byte) }}
+
+var headRoom [audit.HeadRoom]byte
+
 // newWork encodes a record and its changes, on the caller's goroutine.
 func (s *Store) newWork(rec *audit.Record, changes []identity.Change) (*work, error) {
 	s.seal(rec)
-	likely := 1024 + 128*(len(rec.Attributes)+len(rec.Findings)+len(rec.Calls))
-	w := &work{record: audit.AppendBody(make([]byte, audit.HeadRoom, likely), rec)}
+	draft := drafts.Get().(*[]byte)
+	*draft = audit.AppendBody(append((*draft)[:0], headRoom[:]...), rec)
+	w := &work{record: bytes.Clone(*draft)}
+	drafts.Put(draft)
 	if len(w.record) > maxRecord {
 		return nil, fmt.Errorf("a record of %d bytes is larger than the trail takes (%d): clip what comes from outside", len(w.record), maxRecord)
 	}
@@ -278,13 +287,13 @@ func (s *Store) gather() (batch []*item, more bool) {
 		case <-s.closing:
 		}
 	}
-	bytes, yielded := 0, 0
+	size, yielded := 0, 0
 	for it := first; ; {
 		if it != nil && it.state.CompareAndSwap(waiting, taken) {
 			batch = append(batch, it)
-			bytes += len(it.record)
+			size += len(it.record)
 		}
-		full := len(batch) >= batchSize || bytes >= batchBytes
+		full := len(batch) >= batchSize || size >= batchBytes
 		if !full {
 			select {
 			case it = <-s.queue:
