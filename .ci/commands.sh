@@ -4,22 +4,8 @@
 set -euo pipefail
 scimgate=$(realpath "$1")
 
-work=$(mktemp -d)
-pid=
-finish() {
-	if [ -n "$pid" ]; then
-		kill "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	fi
-	rm -rf "$work"
-}
-trap finish EXIT
+. "$(dirname "$0")/stage.sh"
 cd "$work"
-
-fail() {
-	printf 'NOT AS EXPECTED: %s\n' "$*"
-	exit 1
-}
 
 # exits CODE COMMAND... prints what the command says, into out as well.
 exits() {
@@ -73,11 +59,8 @@ printf '\n--- serve without any configuration, and the lines it prints to try it
 # It calls itself by the path it was started by, unless that is in TMPDIR, where `go run` puts its binaries.
 env -i PATH="$PATH" HOME="$work" TMPDIR="$work/tmp" SCIMGATE_LISTEN=127.0.0.1:0 SCIMGATE_ADMIN_LISTEN=127.0.0.1:0 \
 	"$scimgate" serve >serve.out 2>serve.err </dev/null &
-pid=$!
-for _ in {1..150}; do
-	if grep -q 'audit tail' serve.out; then break; fi
-	sleep 0.1
-done
+pids+=($!)
+within "the gateway says how to try it" grep -q 'audit tail' serve.out
 cat serve.out
 sed -n 's/^  \(TOKEN=\|curl \|.* audit tail\)/\1/p' serve.out >try.sh
 [ "$(wc -l <try.sh)" -eq 5 ] || fail "the lines to try it are $(wc -l <try.sh), want 5"

@@ -6,39 +6,7 @@
 set -euo pipefail
 scimgate=$1 upstream=$2
 
-work=$(mktemp -d)
-pids=()
-finish() {
-	local code=$? pid
-	for pid in "${pids[@]}"; do
-		kill "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	done
-	if [ "$code" -ne 0 ]; then
-		echo "--- what the gateway said last"
-		tail -n 20 "$work/serve.err" 2>/dev/null || true
-		echo "--- what the upstream said last"
-		tail -n 20 "$work/upstream.err" 2>/dev/null || true
-	fi
-	rm -rf "$work"
-}
-trap finish EXIT
-
-fail() {
-	printf 'NOT AS EXPECTED: %s\n' "$*"
-	exit 1
-}
-
-# within TEXT COMMAND... tries a command for 15 s.
-within() {
-	local what=$1
-	shift
-	for _ in {1..150}; do
-		if "$@" >/dev/null 2>&1; then return; fi
-		sleep 0.1
-	done
-	fail "$what within 15 s"
-}
+. "$(dirname "$0")/stage.sh"
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 random() { python3 -c 'import uuid; print(uuid.uuid4())'; }

@@ -6,42 +6,7 @@ set -euo pipefail
 scimgate=$(realpath "$1") users=${2:-10000}
 permitted=200
 
-work=$(mktemp -d)
-pids=()
-stop() {
-	local pid
-	for pid in "${pids[@]}"; do
-		kill "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	done
-	pids=()
-}
-finish() {
-	local code=$?
-	stop
-	if [ "$code" -ne 0 ]; then
-		echo "--- what the gateway said last"
-		tail -n 20 "$work/serve.err" 2>/dev/null || true
-	fi
-	rm -rf "$work"
-}
-trap finish EXIT
-
-fail() {
-	printf 'NOT AS EXPECTED: %s\n' "$*"
-	exit 1
-}
-
-# within TEXT COMMAND... tries a command for 15 s.
-within() {
-	local what=$1
-	shift
-	for _ in {1..150}; do
-		if "$@" >/dev/null 2>&1; then return; fi
-		sleep 0.1
-	done
-	fail "$what within 15 s"
-}
+. "$(dirname "$0")/stage.sh"
 
 # figure NAME is a number that the client printed at its end.
 figure() { sed -n "s/^  $1  *\([0-9.]*\).*/\1/p" "$work/entra.out"; }
