@@ -22,8 +22,8 @@ import (
 	"scimgate/transform/scim"
 )
 
-// raw sends bytes as they stand and returns the answer's status line, headers and body.
-func (p *harness) raw(request string) string {
+// send sends bytes as they stand, on a connection of their own, which is given 10 s.
+func (p *harness) send(request string) net.Conn {
 	p.t.Helper()
 	u, err := url.Parse(p.url)
 	if err != nil {
@@ -33,13 +33,20 @@ func (p *harness) raw(request string) string {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		p.t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, request); err != nil {
 		p.t.Fatal(err)
 	}
+	return conn
+}
+
+// raw sends bytes as they stand and returns the answer's status line, headers and body.
+func (p *harness) raw(request string) string {
+	p.t.Helper()
+	conn := p.send(request)
+	defer conn.Close()
 	var b strings.Builder
 	res, err := http.ReadResponse(bufio.NewReader(io.TeeReader(conn, &b)), nil)
 	if err != nil {

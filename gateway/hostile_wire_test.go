@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,21 +24,8 @@ import (
 // checked. It does not end its own side: to net/http that is a client which has gone.
 func (p *harness) converse(request string) []*http.Response {
 	p.t.Helper()
-	u, err := url.Parse(p.url)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	conn, err := new(net.Dialer).DialContext(p.t.Context(), "tcp", u.Host)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	conn := p.send(request)
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		p.t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, request); err != nil {
-		p.t.Fatal(err)
-	}
 	var answers []*http.Response
 	asked := &http.Request{Method: http.MethodGet}
 	if strings.HasPrefix(request, "HEAD ") {

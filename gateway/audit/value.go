@@ -118,9 +118,9 @@ func (r *Redactor) Value(path string, v any) *Value {
 	m.hash.Write(m.text)
 	sum := m.hash.Sum(m.sum[:0])
 	clear(m.text) // the scratch space outlives the request
-	var text32 [32]byte
-	hex.Encode(text32[:], sum[:16])
-	return &Value{HMAC: string(text32[:])}
+	var digits [32]byte
+	hex.Encode(digits[:], sum[:16])
+	return &Value{HMAC: string(digits[:])}
 }
 
 func (r *Redactor) secret(name string) bool {

@@ -252,33 +252,39 @@ func TestOpenReadOnly(t *testing.T) {
 	}
 }
 
-// A copy of the files as a crash, or a backup of a running database, leaves them: everything may still be in the -wal.
+// A copy of the files as a crash, or a backup of a running database, leaves them: everything may still be in the -wal,
+// whether that grows or was given its full length.
 func TestReadNeverCheckpointed(t *testing.T) {
-	s := mustOpen(t, Config{})
-	for i := range 50 {
-		mustAppend(t, s, benchRecord(int64(i)))
-	}
-	copied := filepath.Join(t.TempDir(), "copy.db")
-	for _, suffix := range []string{"", "-wal"} {
-		content, err := os.ReadFile(s.path + suffix)
+	for records, full := range map[int]bool{busyAfter / 2: false, 3 * busyAfter: true} {
+		s := mustOpen(t, Config{})
+		for i := range records {
+			mustAppend(t, s, benchRecord(int64(i)))
+		}
+		copied := filepath.Join(t.TempDir(), "copy.db")
+		for _, suffix := range []string{"", "-wal"} {
+			content, err := os.ReadFile(s.path + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if suffix != "" && (len(content) == logBytes) != full {
+				t.Errorf("%d records: the log has %d bytes, its full length is %d", records, len(content), logBytes)
+			}
+			overwrite(t, copied+suffix, 0, content)
+		}
+		r, err := OpenReadOnly(t.Context(), copied)
 		if err != nil {
 			t.Fatal(err)
 		}
-		overwrite(t, copied+suffix, 0, content)
-	}
-	r, err := OpenReadOnly(t.Context(), copied)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := len(trail(t, r)); got != 50 {
-		t.Errorf("read-only: got %d records, want 50", got)
-	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	again := mustOpen(t, Config{Path: copied})
-	if got := len(trail(t, &again.Reader)); got != 50 {
-		t.Errorf("opened: got %d records, want 50", got)
+		if got := len(trail(t, r)); got != records {
+			t.Errorf("read-only: got %d records, want %d", got, records)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again := mustOpen(t, Config{Path: copied})
+		if got := len(trail(t, &again.Reader)); got != records {
+			t.Errorf("opened: got %d records, want %d", got, records)
+		}
 	}
 }
 

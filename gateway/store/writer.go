@@ -100,7 +100,8 @@ func (w *writer) init() (err error) {
 	}
 	all := []prepared{
 		{&w.begin, `BEGIN IMMEDIATE`}, {&w.commit, `COMMIT`}, {&w.rollback, `ROLLBACK`},
-		{&w.readHead, sqlHead}, {&w.readIndexed, sqlIndexed}, {&w.insert, sqlInsertRecord}, {&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
+		{&w.readHead, sqlHead}, {&w.readIndexed, sqlIndexed}, {&w.insert, sqlInsertRecord},
+		{&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
 		{&w.putIdentity, sqlPutIdentity}, {&w.deleteIdentity, sqlDeleteIdentity}, {&w.probe, sqlPutMeta},
 	}
 	for i, query := range sqlIndex {
@@ -266,8 +267,7 @@ func (s *Store) run() {
 
 // gather waits for work and returns all that is there, what is owed first: that is older. Who could hand work over now,
 // had he a processor, is let before: where processors are busy that makes fewer and larger transactions, and where they
-// are idle it costs nothing. After Close it returns what is
-// left, and more is false when that was the last.
+// are idle it costs nothing. After Close it returns what is left, and more is false when that was the last.
 func (s *Store) gather() (batch []*item, more bool) {
 	failing := s.failure.Load() != nil
 	batch = s.takeOwed()
