@@ -91,7 +91,7 @@ func (l *lane) attempt(t *testing.T, g *gatewayProcess) {
 		return
 	}
 	want := map[string]int{"POST": 201, "PATCH": 200, "PUT": 200, "DELETE": 204}[l.method]
-	if a.status != want {
+	if a.status != want && (l.method != "PATCH" || a.status != 204) { // all of it was done before the death
 		t.Errorf("lane %d: %s: got %d %s, want %d", l.n, l.method, a.status, a.text, want)
 	}
 	if l.method == "POST" {

@@ -59,8 +59,10 @@ type Gateway struct {
 	policy    *policy.Policy
 	trail     recorder    // Store, except where a benchmark measures what the trail costs
 	seal      cipher.AEAD // of payloads
+	cursors   cipher.AEAD
 	locks     keyLock
 	scans     chan struct{} // places for scans
+	bulks     chan struct{} // places for bulk requests
 	snapshots snapshots
 
 	reconcileEvery, reconcileAfter time.Duration // the constants, except where a test has less patience
@@ -91,13 +93,17 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Deadline <= 0 {
 		cfg.Deadline = 30 * time.Second
 	}
-	seal, err := newSeal(cfg.Redactor)
+	seal, err := newSeal(cfg.Redactor, "open intents")
+	if err != nil {
+		return nil, err
+	}
+	cursors, err := newSeal(cfg.Redactor, "cursors")
 	if err != nil {
 		return nil, err
 	}
 	return &Gateway{
-		Config: cfg, transform: t, policy: p, trail: cfg.Store, seal: seal, scans: make(chan struct{}, scansAtOnce),
-		reconcileEvery: reconcileEvery, reconcileAfter: reconcileAfter,
+		Config: cfg, transform: t, policy: p, trail: cfg.Store, seal: seal, cursors: cursors, scans: make(chan struct{}, scansAtOnce),
+		bulks: make(chan struct{}, bulksAtOnce), reconcileEvery: reconcileEvery, reconcileAfter: reconcileAfter,
 	}, nil
 }
 
@@ -134,6 +140,13 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 	if req.Op == scim.OpDiscover {
 		x.rec.Action = audit.Discovered
 		return scim.Discover(req, req.Origin.Base, g.transform.Shown(), g.transform.Abilities())
+	}
+	if req.Op == scim.OpOptions {
+		x.rec.Action = audit.Discovered
+		return &scim.Response{Status: http.StatusNoContent}, nil
+	}
+	if req.Op == scim.OpQuery && req.Type == nil {
+		return g.root(ctx, x, req)
 	}
 	req, notes, err := transform.Normalize(req)
 	x.reshaped(notes)
@@ -238,7 +251,7 @@ func (g *Gateway) end(ctx context.Context, x *exchange, resp *scim.Response, err
 	}
 	if stored != nil {
 		g.Logger.Error("the outcome cannot be stored", "request", x.rec.RequestID, "error", stored)
-		if x.intent == 0 {
+		if x.intent == 0 && x.went == 0 { // operations of a bulk request have intents of their own
 			resp, err = nil, trailDown(stored)
 			x.rec.Answer = audit.Answer{Status: http.StatusServiceUnavailable}
 		}

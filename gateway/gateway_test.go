@@ -150,7 +150,7 @@ func TestBadInput(t *testing.T) {
 		{"two filters", "GET", "/Users?filter=userName+pr&filter=title+pr", "", nil, 400, "invalidFilter", "twice"},
 		{"undecodable filter", "GET", "/Users?filter=%zz", "", nil, 400, "invalidFilter", "decoded"},
 		{"content type", "POST", "/Users", user("x", ""), []string{"Content-Type", "text/plain"}, 415, "", "Content-Type"},
-		{"method", "PUT", "/Users", user("x", ""), nil, 405, "", "GET, HEAD, POST"},
+		{"method", "PUT", "/Users", user("x", ""), nil, 405, "", "GET, HEAD, POST, OPTIONS"},
 		{"group", "POST", "/Groups", `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:Group"],"displayName":"g"}`, nil, 501, "", "Group"},
 		{"endpoint", "GET", "/Nothing", "", nil, 404, "", "/Users"},
 	}

@@ -147,9 +147,11 @@ func run(before, text, after string) func(size) string {
 }
 
 const (
-	userHead  = `{"schemas":["` + scim.SchemaUser + `"],"userName":"NEW",`
-	groupHead = `{"schemas":["` + scim.SchemaGroup + `"],"displayName":"NEW",`
-	patchHead = `{"schemas":["` + scim.MessagePatchOp + `"],"Operations":[`
+	userHead   = `{"schemas":["` + scim.SchemaUser + `"],"userName":"NEW",`
+	groupHead  = `{"schemas":["` + scim.SchemaGroup + `"],"displayName":"NEW",`
+	patchHead  = `{"schemas":["` + scim.MessagePatchOp + `"],"Operations":[`
+	searchHead = `{"schemas":["` + scim.MessageSearchRequest + `"],`
+	bulkHead   = `{"schemas":["` + scim.MessageBulkRequest + `"],"failOnErrors":1,"Operations":[`
 )
 
 // products are the growers of which two things grow, and one goes over the other: operations on the elements of a list
@@ -238,7 +240,21 @@ var growers = []grower{
 	{"a path of U+FFFD", "PATCH", "/Users/{id}", run(patchHead+`{"op":"add","path":"`, "\uFFFD", `","value":"x"}]}`), ""},
 	{"a path of dots", "PATCH", "/Users/{id}", run(patchHead+`{"op":"add","path":"`, "a.", `b","value":"x"}]}`), ""},
 
+	{"bulk operations", "POST", "/Bulk", list(bulkHead, `{"method":"DELETE","path":"/Users/bulkId:x%d","version":"x"}`, "]}"), ""},
+	{"bulk operations on one resource", "POST", "/Bulk", list(bulkHead+`{"method":"DELETE","path":"/Users/none"},`, `{"method":"DELETE","path":"/Users/none","bulkId":"b%d"}`, "]}"), ""},
+	{"bulk references", "POST", "/Bulk", list(bulkHead+`{"method":"PUT","path":"/Users/none","data":{"a":[`, `"bulkId:x%d"`, "]}}]}"), ""},
+	{"bulk data of one operation", "POST", "/Bulk", list(bulkHead+`{"method":"POST","path":"/Users","bulkId":"a","data":{"userName":"NEW","emails":[`, `{"type":"work","value":"x%d"}`, "]}}]}"), ""},
+	{"bulk circles", "POST", "/Bulk", list(bulkHead, `{"method":"POST","path":"/Groups","bulkId":"b%d","data":{"displayName":"bulkId:b0"}}`, "]}"), ""},
+
+	{"search: attributes", "POST", "/Users/.search", list(searchHead+`"attributes":[`, `"a%d"`, "]}"), ""},
+	{"search: names in one attribute", "POST", "/.search", run(searchHead+`"attributes":["`, "a,", `"]}`), ""},
+	{"search: a filter of brackets", "POST", "/.search", run(searchHead+`"filter":"`, "(", `"}`), ""},
+	{"search: a cursor", "POST", "/Users/.search", run(searchHead+`"cursor":"`, "A", `"}`), ""},
+	{"search: unknown members", "POST", "/.search", list(searchHead+`"count":0,`, `"a%d":1`, "}"), ""},
+
 	{"a filter of brackets", "GET", "/Users?filter=", run("", "(", ""), "target"},
+	{"a cursor", "GET", "/Users?cursor=", run("", "A", ""), "target"},
+	{"a filter of terms at the root", "GET", "/?filter=", run("", "userName+pr+and+", "members+pr"), "target"},
 	{"a filter of terms", "GET", "/Users?filter=", run("", "userName+pr+and+", "userName+pr"), "target"},
 	{"a filter of U+FFFD", "GET", "/Users?filter=", run("", "%EF%BF%BD", ""), "target"},
 	{"attributes", "GET", "/Users?attributes=", run("", "id,", ""), "target"},

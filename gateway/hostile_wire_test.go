@@ -69,7 +69,7 @@ func checkError(t testing.TB, status int, body []byte, id string) {
 	}
 	types := []string{
 		"", scim.InvalidFilter, scim.TooMany, scim.Uniqueness, scim.Mutability, scim.InvalidSyntax, scim.InvalidPath, scim.NoTarget, scim.InvalidValue,
-		scim.InvalidVers, scim.Sensitive,
+		scim.InvalidVers, scim.Sensitive, scim.InvalidCursor, scim.ExpiredCursor, scim.InvalidCount,
 	}
 	if err := json.Unmarshal(body, &e); err != nil || !slices.Equal(e.Schemas, []string{scim.MessageError}) || e.Status != strconv.Itoa(status) ||
 		!slices.Contains(types, e.ScimType) || id == "" || !strings.HasSuffix(e.Detail, "Request id: "+id) || len(e.Detail) > 1000 {

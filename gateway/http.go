@@ -113,11 +113,14 @@ func squeeze(next http.Handler) http.Handler {
 	})
 }
 
+// writeTimeout is how long a request takes at most, from its headers to the end of its answer.
+const writeTimeout = 2 * time.Minute
+
 // NewServer makes the HTTP server of a listener. A client that sends its headers for longer than 10 s or a request
 // for longer than 30 s is not waited for, and headers are at most 32 KiB (and the 4 KiB that net/http adds).
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute,
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: writeTimeout,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }
@@ -173,7 +176,7 @@ func (d *door) handler(conn DoorConnection) gin.HandlerFunc {
 }
 
 func (d *door) serve(c *gin.Context, conn DoorConnection, strangers *sampler, origin scim.Origin) (*scim.Response, *scim.Request, error) {
-	g, r := conn.Gateway, c.Request
+	g, r, arrived := conn.Gateway, c.Request, time.Now()
 	credential, ok := authenticate(r.Header, conn.Tokens, time.Now())
 	if !ok {
 		return nil, nil, unauthenticated(c, g, strangers, origin)
@@ -189,6 +192,10 @@ func (d *door) serve(c *gin.Context, conn DoorConnection, strangers *sampler, or
 		return nil, nil, g.Refuse(r.Context(), origin, methodLabel(r.Method), audit.Refused, err)
 	}
 	req.Origin = origin
+	if req.Op == scim.OpBulk {
+		resp, err := g.Bulk(r.Context(), req, arrived)
+		return resp, req, err
+	}
 	resp, err := g.Do(r.Context(), req)
 	return resp, req, err
 }

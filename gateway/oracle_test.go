@@ -65,7 +65,7 @@ var userAttributes = append([]attribute{
 	{name: "emails", kind: complexKind, several: true, subs: labelled(plainText)},
 	{name: "phoneNumbers", kind: complexKind, several: true, subs: labelled(plainText)},
 	{name: "ims", kind: complexKind, several: true, subs: labelled(plainText)},
-	{name: "photos", kind: complexKind, several: true, subs: labelled(exactText)}, // a reference: Section 2.3.7
+	{name: "photos", kind: complexKind, several: true, subs: labelled(exactText)},
 	{name: "entitlements", kind: complexKind, several: true, subs: labelled(plainText)},
 	{name: "roles", kind: complexKind, several: true, subs: labelled(plainText)},
 	{name: "x509Certificates", kind: complexKind, several: true, subs: labelled(binaryText)},
@@ -74,7 +74,7 @@ var userAttributes = append([]attribute{
 		"country": plainText, "type": plainText, "primary": boolean,
 	}},
 	{name: "groups", kind: complexKind, several: true, subs: map[string]kind{"value": plainText, "$ref": plainText, "display": plainText, "type": plainText}},
-	{urn: enterpriseURN, name: "manager", kind: complexKind, subs: map[string]kind{"value": plainText, "$ref": plainText, "displayName": plainText}},
+	{urn: enterpriseURN, name: "manager", kind: complexKind, subs: map[string]kind{"value": exactText, "$ref": plainText, "displayName": plainText}},
 }, append(
 	texts("", "userName", "displayName", "nickName", "profileUrl", "title", "userType", "preferredLanguage", "locale", "timezone", "password"),
 	texts(enterpriseURN, "employeeNumber", "costCenter", "organization", "division", "department")...)...)

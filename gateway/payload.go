@@ -32,11 +32,11 @@ type payloadOp struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// newSeal makes what encrypts payloads.
-func newSeal(r *audit.Redactor) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(r.Key("open intents"))
+// newSeal makes what encrypts for a purpose.
+func newSeal(r *audit.Redactor, purpose string) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(r.Key(purpose))
 	if err != nil {
-		return nil, fmt.Errorf("encrypt open intents: %w", err)
+		return nil, fmt.Errorf("encrypt %s: %w", purpose, err)
 	}
 	return cipher.NewGCMWithRandomNonce(block)
 }

@@ -96,13 +96,21 @@ func matchesVersion(list, version string) bool {
 
 // query answers a list.
 func (g *Gateway) query(ctx context.Context, x *exchange, req *scim.Request, plan *transform.Plan) (*scim.Response, error) {
-	switch plan.How {
-	case transform.Local:
+	if req.Search {
+		x.rec.Plan += ", asked by POST"
+	}
+	switch {
+	case plan.How == transform.Scan || req.Query.Cursor != nil:
+		return g.pages(ctx, x, req, []part{{req, plan}})
+	case plan.How == transform.Local:
 		return &scim.Response{Status: http.StatusOK, List: []scim.Resource{}, StartIndex: 1}, nil
-	case transform.Candidate:
-		return g.candidates(ctx, x, req, plan)
-	case transform.Scan:
-		return g.scan(ctx, x, req, plan)
+	case plan.How == transform.Candidate:
+		found, err := g.candidates(ctx, x, part{req, plan})
+		if err != nil {
+			return nil, err
+		}
+		sortBy(req, found)
+		return g.page(req, found), nil
 	}
 	if up := plan.Requests[0]; plan.Pushed != nil && up.Query.Count != nil && *up.Query.Count == 0 {
 		one := 1 // an answer without resources cannot be checked
@@ -152,10 +160,10 @@ func checkPushed(rt *scim.ResourceType, pushed scim.Filter, list []scim.Resource
 }
 
 // candidates reads resources one by one and applies the filter to them.
-func (g *Gateway) candidates(ctx context.Context, x *exchange, req *scim.Request, plan *transform.Plan) (*scim.Response, error) {
+func (g *Gateway) candidates(ctx context.Context, x *exchange, p part) ([]scim.Resource, error) {
 	found := []scim.Resource{}
-	for _, id := range plan.IDs {
-		get := *plan.Requests[0]
+	for _, id := range p.plan.IDs {
+		get := *p.plan.Requests[0]
 		get.Op, get.ID = scim.OpGet, id
 		resp, err := g.ask(ctx, x, &get)
 		if isNotFound(err) {
@@ -164,54 +172,120 @@ func (g *Gateway) candidates(ctx context.Context, x *exchange, req *scim.Request
 		if err != nil {
 			return nil, err
 		}
-		r, err := g.finishListed(ctx, x, req, resp.Resource)
+		r, err := g.finishListed(ctx, x, p.req, resp.Resource)
 		if err != nil {
 			return nil, err
 		}
-		if ok, err := req.Type.Match(plan.Residual, r); err != nil {
+		if ok, err := p.req.Type.Match(p.plan.Residual, r); err != nil {
 			return nil, err
 		} else if ok {
 			found = append(found, r)
 		}
 	}
-	sortBy(req, found)
-	return page(req, found), nil
+	return found, nil
 }
 
 // page cuts one page out of all matches.
-func page(req *scim.Request, all []scim.Resource) *scim.Response {
-	q := req.Query
-	from := min(q.StartIndex-1, len(all))
-	size := mostListed
-	if q.Count != nil {
-		size = min(*q.Count, size)
+func (g *Gateway) page(req *scim.Request, all []scim.Resource) *scim.Response {
+	from := min(req.Query.StartIndex-1, len(all))
+	to := min(from+g.pageSize(req), len(all))
+	out := listing(req, all, from, to)
+	out.StartIndex = req.Query.StartIndex
+	return out
+}
+
+// pageSize is how many resources a page may have. Without count it is as many as in a page that the upstream makes.
+func (g *Gateway) pageSize(req *scim.Request) int {
+	if c := req.Query.Count; c != nil {
+		return min(*c, transform.MaxPage)
 	}
-	to := min(from+size, len(all))
-	out := &scim.Response{Status: http.StatusOK, List: []scim.Resource{}, TotalResults: len(all), StartIndex: q.StartIndex}
+	return g.Profile.Paging.PageSize
+}
+
+// listing shows what stands from one index of all matches to another.
+func listing(req *scim.Request, all []scim.Resource, from, to int) *scim.Response {
+	out := &scim.Response{Status: http.StatusOK, List: make([]scim.Resource, 0, to-from), TotalResults: len(all)}
 	for _, r := range all[from:to] {
-		out.List = append(out.List, transform.Project(req.Type, r, q))
+		as := req
+		for _, p := range req.Parts {
+			if p.Type.Name == r.Meta("resourceType") {
+				as = p
+			}
+		}
+		out.List = append(out.List, transform.Project(as.Type, r, as.Query))
 	}
 	return out
 }
 
-// mostListed is the largest page.
-const mostListed = 1000
+// order is how matches are listed (RFC 7644, Section 3.4.2.3): of a multi-valued attribute the primary or first value
+// counts, resources without a value come last when ascending and first when descending.
+type order struct {
+	kind    string                 // the resource type; "" at the root
+	targets map[string]scim.Target // what sortBy names, by resource type; a type may lack it
+	exact   bool
+	down    bool
+	named   bool // resources with equal values stand in the order of their types and ids, which gives every place a name
+}
 
-// sortBy sorts by the attribute the query names (RFC 7644, Section 3.4.2.3): of a multi-valued attribute the
-// primary or first value counts, resources without a value come last when ascending and first when descending.
+// position is a resource's place in an order.
+type position struct {
+	Value any    `json:"v,omitempty"` // by which it is sorted
+	Kind  string `json:"k"`
+	ID    string `json:"r"`
+}
+
+func orderOf(req *scim.Request) order {
+	o := order{targets: map[string]scim.Target{}, down: req.Query.Descending, named: req.Query.Cursor != nil}
+	parts := req.Parts
+	if req.Type != nil {
+		o.kind, parts = req.Type.Name, []*scim.Request{req}
+	}
+	for _, p := range parts {
+		if by := p.Query.SortBy; by != nil {
+			t, _ := p.Type.Lookup(*by)
+			o.targets[p.Type.Name], o.exact = t, t.Leaf().CaseExact
+		}
+	}
+	return o
+}
+
+func (o order) of(r scim.Resource) position {
+	at := position{Kind: cmp.Or(o.kind, r.Meta("resourceType")), ID: r.ID()}
+	if t, ok := o.targets[at.Kind]; ok {
+		at.Value = sortValue(t, r)
+	}
+	return at
+}
+
+func (o order) compare(a, b position) int {
+	c := compareValues(a.Value, b.Value, o.exact)
+	if o.down {
+		c = -c
+	}
+	if c != 0 || !o.named {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.ID, b.ID))
+}
+
+// behind is the index of the first resource of a sorted list that stands behind a place.
+func (o order) behind(list []scim.Resource, at position) int {
+	i, _ := slices.BinarySearchFunc(list, at, func(r scim.Resource, at position) int {
+		if o.compare(o.of(r), at) > 0 {
+			return 1
+		}
+		return -1
+	})
+	return i
+}
+
+// sortBy sorts a list as its query asks; it stays as it is where the query does not.
 func sortBy(req *scim.Request, list []scim.Resource) {
-	by := req.Query.SortBy
-	if by == nil {
+	if req.Query.SortBy == nil && req.Query.Cursor == nil {
 		return
 	}
-	t, _ := req.Type.Lookup(*by)
-	slices.SortStableFunc(list, func(a, b scim.Resource) int {
-		c := compareValues(sortValue(t, a), sortValue(t, b), t.Leaf().CaseExact)
-		if req.Query.Descending {
-			return -c
-		}
-		return c
-	})
+	o := orderOf(req)
+	slices.SortStableFunc(list, func(a, b scim.Resource) int { return o.compare(o.of(a), o.of(b)) })
 }
 
 func sortValue(t scim.Target, r scim.Resource) any {

@@ -199,7 +199,9 @@ func (g *Gateway) intend(ctx context.Context, x *exchange, requests []*scim.Requ
 
 // written makes the answer to a write that is done, and notes what the gateway holds from now on.
 func (g *Gateway) written(ctx context.Context, x *exchange, req *scim.Request, resp *scim.Response, held, next *transform.Held) (*scim.Response, error) {
-	if resp.Resource == nil && (req.Op == scim.OpCreate || req.Op == scim.OpReplace || g.Profile.Update.ReadBack) {
+	// Who names attributes must get them (RFC 7644, Section 3.5.2).
+	needed := req.Op == scim.OpCreate || req.Op == scim.OpReplace || g.Profile.Update.ReadBack || req.Query.Attributes != nil
+	if resp.Resource == nil && needed {
 		read, err := g.readBack(ctx, x, req, resp)
 		switch {
 		case err == nil:
@@ -219,7 +221,11 @@ func (g *Gateway) written(ctx context.Context, x *exchange, req *scim.Request, r
 		held = next
 	}
 	if resp.Resource == nil {
-		return &scim.Response{Status: http.StatusNoContent}, nil
+		done := &scim.Response{Status: http.StatusNoContent}
+		if g.versioned(req.Type) {
+			done.Version = resp.Version
+		}
+		return done, nil
 	}
 	status := http.StatusOK
 	if req.Op == scim.OpCreate {

@@ -25,6 +25,7 @@ type Note struct {
 //   - extension attributes beside the core ones, or under a URN-qualified or dotted name
 //   - manager as a bare string, in an array, or as "" and {"value":""}, which unassign it
 //   - an array with one element for a singular attribute; one element for a multi-valued one in PATCH
+//   - displayName for the display of an element, as RFC 7644, Figure 8 has it of a member
 //   - PATCH without path, with dotted, URN-qualified and value-filter names: one operation for each attribute
 //   - `remove` with a value: one `remove` with a value filter for each element
 //
@@ -287,6 +288,11 @@ func (n *normalizer) object(ref scim.Ref, a *scim.Attribute, m map[string]any) a
 	before := len(n.notes)
 	for name, v := range m {
 		sub := a.SubAttribute(name)
+		if sub == nil && a.MultiValued && strings.EqualFold(name, "displayName") && m["display"] == nil {
+			if sub = a.SubAttribute("display"); sub != nil {
+				n.note(scim.Ref{Schema: ref.Schema, Name: ref.Name, Sub: sub.Name}, "displayName in place of display")
+			}
+		}
 		if sub != nil {
 			name, ref.Sub = sub.Name, sub.Name
 			v = n.value(ref, sub, v)

@@ -122,6 +122,10 @@ func (n *normalizer) wholeExtension(out []scim.PatchOp, verb string, e *scim.Sch
 		return nil, scim.BadRequest(scim.InvalidValue, "%s must be an object", e.ID)
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if e.Attribute(name) == nil && strings.EqualFold(name, refSchemas.Name) { // some write it in an extension, too
+			n.note(refSchemas, "follows from the attributes: nothing to do")
+			continue
+		}
 		if strict && e.Attribute(name) == nil {
 			return nil, scim.BadRequest(scim.InvalidPath, "%s has no attribute of that name: %.80q", e.ID, name)
 		}

@@ -8,6 +8,15 @@ import (
 	"scimgate/transform/scim"
 )
 
+// What the gateway announces about pages, and holds.
+const (
+	// MaxPage is the largest page. Where the upstream makes the page, its own may be smaller; profile.Paging.PageSize is
+	// never larger.
+	MaxPage = 1000
+	// CursorTime is how long a cursor can be used, in seconds.
+	CursorTime = 300
+)
+
 // query plans a query. What the upstream cannot evaluate is evaluated here, over resources as the client sees
 // them; what is pushed down only narrows what has to be read. A filter is never left out.
 func (s *shape) query(p *profile.Profile, req *scim.Request, known map[Lookup][]Held) *Plan {
@@ -29,11 +38,11 @@ func (s *shape) query(p *profile.Profile, req *scim.Request, known map[Lookup][]
 			plan.How, plan.Why = Scan, "the upstream does not sort: all its resources are read"
 		}
 		s.project(p, up, req)
-		return s.fromTheTop(plan, page)
+		return s.fromTheTop(plan, q, page)
 	}
 	if plan := s.byIdentity(p, req, up, known); plan != nil {
 		plan.Sort = q.SortBy
-		return s.fromTheTop(plan, page)
+		return s.fromTheTop(plan, q, page)
 	}
 	pushed, rest := s.pushDown(p, q.Filter)
 	plan := &Plan{How: Forward, Requests: []*scim.Request{up}, Pushed: pushed, Sort: sortHere}
@@ -49,11 +58,22 @@ func (s *shape) query(p *profile.Profile, req *scim.Request, known map[Lookup][]
 		plan.Why = "the filter is evaluated by the upstream"
 		s.project(p, up, req)
 	}
-	return s.fromTheTop(plan, page)
+	return s.fromTheTop(plan, q, page)
 }
 
-// fromTheTop lets a scan read from the beginning in the largest pages.
-func (s *shape) fromTheTop(plan *Plan, page int) *Plan {
+// fromTheTop lets a scan read from the beginning in the largest pages. Where every match is needed, one page of the
+// upstream is not enough: a cursor has to find its place again whatever came and went, and that is not in the upstream's
+// order.
+func (s *shape) fromTheTop(plan *Plan, q scim.Query, page int) *Plan {
+	if plan.How == Forward && (q.Whole || q.Cursor != nil) {
+		plan.How, plan.Sort = Scan, q.SortBy
+		if plan.Why = "the filter is evaluated by the upstream, and every match is read"; q.Filter == nil {
+			plan.Why = "all resources are read"
+		}
+	}
+	if q.Cursor != nil {
+		plan.Why += ", for pages by cursor"
+	}
 	if plan.How == Scan {
 		up := plan.Requests[0]
 		up.Query.StartIndex, up.Query.Count = 1, &page

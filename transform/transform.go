@@ -184,8 +184,12 @@ func (t *Transform) Shown() []*scim.ResourceType { return t.shown }
 // Abilities are what discovery announces.
 func (t *Transform) Abilities() scim.Abilities {
 	return scim.Abilities{
-		Documentation: t.profile.Documentation, Patch: true, Filter: true, MaxResults: t.profile.Paging.PageSize,
-		Sort: true, ETag: true,
+		Documentation: t.profile.Documentation, Patch: true, Filter: true, MaxResults: MaxPage,
+		Sort: true, ETag: true, Bulk: true,
+		Pages: &scim.Pages{
+			Cursor: true, Index: true, Default: "index", // as before there were cursors (RFC 9865, Section 2.4)
+			DefaultSize: t.profile.Paging.PageSize, MaxSize: MaxPage, CursorTimeout: CursorTime,
+		},
 	}
 }
 

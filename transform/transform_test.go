@@ -125,7 +125,7 @@ func TestTypes(t *testing.T) {
 
 func TestAbilities(t *testing.T) {
 	got := builtin(t, "bluejeans").Abilities()
-	if !got.Patch || !got.Filter || !got.Sort || !got.ETag || got.MaxResults != 100 || got.Documentation == "" {
+	if !got.Patch || !got.Filter || !got.Sort || !got.ETag || !got.Bulk || got.MaxResults != 1000 || got.Pages.DefaultSize != 100 || got.Pages.MaxSize != 1000 || got.Pages.CursorTimeout != 300 || got.Documentation == "" {
 		t.Errorf("got %+v, want what the gateway makes good for", got)
 	}
 }

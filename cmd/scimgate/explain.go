@@ -255,9 +255,15 @@ func (d *door) explain(ctx context.Context, msg *message) (*explanation, error) 
 		return e, e.refuse(err)
 	}
 	e.Received.Op = string(req.Op)
-	if req.Op == scim.OpDiscover {
+	if req.Op == scim.OpDiscover || req.Op == scim.OpOptions {
 		e.Plan = &planned{How: string(transform.Local), Why: "the gateway answers discovery itself"}
 		return e, nil
+	}
+	if req.Op == scim.OpBulk {
+		return e, &usageError{errors.New("this is a bulk request: explain its operations one by one")}
+	}
+	if req.Type == nil {
+		return e, d.atTheRoot(ctx, e, req)
 	}
 	e.Received.ResourceType = req.Type.Name
 	e.Received.Values = receivedValues(req)
@@ -265,12 +271,7 @@ func (d *door) explain(ctx context.Context, msg *message) (*explanation, error) 
 	if x == nil {
 		return e, e.refuse(err)
 	}
-	for _, n := range x.Notes {
-		e.Reshaped = append(e.Reshaped, reshaped{n.Path, n.What})
-	}
-	for _, f := range x.Findings {
-		e.Findings = append(e.Findings, finding{f.Rule, string(f.Verdict), f.Path, f.Reason})
-	}
+	e.note(x)
 	if len(x.Findings) > 0 { // it came as far as the rules
 		if e.Requests, err = d.readFirst(ctx, req); err != nil {
 			return e, err
@@ -283,6 +284,41 @@ func (d *door) explain(ctx context.Context, msg *message) (*explanation, error) 
 	requests, err := d.requests(ctx, req, x.Plan)
 	e.Requests = append(e.Requests, requests...)
 	return e, err
+}
+
+// note takes over what was found on the way.
+func (e *explanation) note(x *gateway.Explanation) {
+	for _, n := range x.Notes {
+		e.Reshaped = append(e.Reshaped, reshaped{n.Path, n.What})
+	}
+	for _, f := range x.Findings {
+		e.Findings = append(e.Findings, finding{f.Rule, string(f.Verdict), f.Path, f.Reason})
+	}
+}
+
+// atTheRoot goes the way of a query at the root: that of its parts, one after the other.
+func (d *door) atTheRoot(ctx context.Context, e *explanation, req *scim.Request) error {
+	why := "at the root, where no resource type can match"
+	for i, part := range req.Parts {
+		x, err := gateway.Explain(d.profile, part)
+		if x == nil {
+			return e.refuse(err)
+		}
+		if e.note(x); x.Refusal != nil {
+			return e.refuse(x.Refusal)
+		}
+		requests, err := d.requests(ctx, part, x.Plan)
+		if err != nil {
+			return err
+		}
+		e.Requests = append(e.Requests, requests...)
+		if i == 0 {
+			why = "at the root"
+		}
+		why += "; " + part.Type.Name + ": " + x.Plan.Why
+	}
+	e.Plan = &planned{How: string(transform.Scan), Why: why, Residual: scim.FormatFilter(req.Query.Filter)}
+	return nil
 }
 
 // refuse notes a refusal. It returns err itself when that is none.

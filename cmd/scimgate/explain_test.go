@@ -61,6 +61,8 @@ func FuzzExplain(f *testing.F) {
 	f.Add(`GET /Users?filter=emails[type eq "work" and value co "x"] or not (title pr)&sortBy=title&attributes=userName`)
 	f.Add("PUT /Groups/1\nIf-Match: *\n\n{}")
 	f.Add("GET /Schemas/x")
+	f.Add(`GET /?filter=members pr or userName eq "x"&sortBy=userName&cursor`)
+	f.Add("OPTIONS /Users")
 	var doors []*door
 	for _, name := range profile.Names() {
 		p, err := profile.Load(name)

@@ -35,7 +35,7 @@ const (
 // The zero value is what follows RFC 7644 most closely; [Assumed] explains each and gives it a name for the
 // command line.
 type Assumptions struct {
-	PatchNoContent        bool   // PATCH answers 204 without a body; else 200 with the resource
+	PatchNoContent        bool   // PATCH answers 204 without a body; else only one that changes nothing does
 	NoPatch               bool   // PATCH is not implemented (501)
 	NoPut                 bool   // PUT is not implemented (501)
 	Delete                Choice // Removes (default), or Disables: DELETE sets active to false and keeps the record
@@ -165,7 +165,7 @@ var Assumed = []Assumption{
 	},
 	{
 		Name: "patch-answers", Values: []string{"200", "204"}, Source: Undocumented,
-		Doc:  "PATCH answers 200 with the resource, or 204 without a body.",
+		Doc:  "PATCH answers 200 with the resource and, when it changed nothing, 204 without a body; or always 204.",
 		flag: func(a *Assumptions) *bool { return &a.PatchNoContent },
 	},
 	{

@@ -118,11 +118,22 @@ func TestAssumptions(t *testing.T) {
 		"manager=text":                shows(manager, true, `"manager":"26"`),
 		"manager=object":              shows(manager, true, `"manager":{"value":"26"}`),
 
-		"patch=yes":         status("PATCH", me, patch(setTitle), 200),
-		"patch=no":          status("PATCH", me, patch(setTitle), 501),
-		"put=yes":           status("PUT", me, user("ann", ""), 200),
-		"put=no":            status("PUT", me, user("ann", ""), 501),
-		"patch-answers=200": status("PATCH", me, patch(setTitle), 200),
+		"patch=yes": status("PATCH", me, patch(setTitle), 200),
+		"patch=no":  status("PATCH", me, patch(setTitle), 501),
+		"put=yes":   status("PUT", me, user("ann", ""), 200),
+		"put=no":    status("PUT", me, user("ann", ""), 501),
+		"patch-answers=200": func(s *site) error {
+			s.create("ann", "")
+			for _, again := range []struct {
+				query string
+				want  int
+			}{{"", 200}, {"", 204}, {"?attributes=title", 200}} {
+				if a := s.do("PATCH", me+again.query, patch(setTitle)); a.status != again.want {
+					return fmt.Errorf("PATCH %s: got %v, want %d", again.query, a, again.want)
+				}
+			}
+			return nil
+		},
 		"patch-answers=204": status("PATCH", me, patch(setTitle), 204),
 
 		"delete=removes":  finds("DELETE", "", userNameAnn),

@@ -58,7 +58,7 @@ func TestBlueJeans(t *testing.T) {
 		`{"op":"replace","value":{"URN:ietf:params:scim:schemas:extension:enterprise:2.0:user":{"Manager":"27"}}}`,
 		`{"op":"add","path":"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User","value":{"manager":"27"}}`,
 	} {
-		s.want(200, s.do("PATCH", "/Users/1000002", patch(`{"op":"replace","path":"manager","value":"1"}`)))
+		s.want(200, s.do("PATCH", "/Users/1000002", patch(`{"op":"replace","path":"manager","value":"25"}`)))
 		a := s.want(200, s.do("PATCH", "/Users/1000002", patch(ops)))
 		if got := a.body.Get(scim.Ref{Schema: scim.SchemaEnterpriseUser, Name: "manager"}); got != "27" {
 			t.Errorf("%s: got manager %v, want 27", ops, got)
@@ -67,7 +67,7 @@ func TestBlueJeans(t *testing.T) {
 	s.refused(400, "invalidValue", s.do("PATCH", "/Users/1000002", patch(`{"op":"replace","path":"userName","value":"`+long+`x"}`)))
 	s.refused(409, "uniqueness", s.do("PATCH", "/Users/1000002", patch(`{"op":"replace","path":"userName","value":"BEA"}`)))
 	s.want(400, s.do("PATCH", "/Users/1000002", patch(`{"op":"remove","path":"userName"}`)))
-	ignored := s.want(200, s.do("PATCH", "/Users/1000002", patch(`{"op":"add","path":"emails[type eq \"home\"].value","value":"h@x.io"},{"op":"add","path":"nickName","value":"n"}`)))
+	ignored := s.want(200, s.do("PATCH", "/Users/1000002?attributes=emails,nickName", patch(`{"op":"add","path":"emails[type eq \"home\"].value","value":"h@x.io"},{"op":"add","path":"nickName","value":"n"}`)))
 	if got := fmt.Sprint(ignored.body.Get(scim.Ref{Name: "emails", Sub: "type"}), ignored.body["nickName"]); got != "[work] <nil>" {
 		t.Errorf("got %s, want what is lacking ignored", got)
 	}

@@ -146,8 +146,10 @@ func (s *Simulator) patch(k *kind, rec *record, req *scim.Request, base string) 
 	if err := s.admissible(k, rec, next); err != nil {
 		return nil, err
 	}
+	was := rec.version
 	resp := s.commit(k, rec, next, req, base)
-	if s.cfg.Assume.PatchNoContent {
+	// Both answers are right, but for who names attributes (RFC 7644, Section 3.5.2).
+	if (s.cfg.Assume.PatchNoContent || rec.version == was) && req.Query.Attributes == nil {
 		resp.Status, resp.Resource = http.StatusNoContent, nil
 	}
 	return resp, nil

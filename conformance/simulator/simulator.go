@@ -20,6 +20,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -283,8 +284,15 @@ func (s *Simulator) process(c *call) (*scim.Response, error) {
 	if c.req.Op == scim.OpDiscover {
 		return s.discover(c)
 	}
-	if c.req.Type == nil {
+	switch {
+	case c.req.Op == scim.OpOptions:
+		e := scim.Errorf(http.StatusMethodNotAllowed, "", "OPTIONS is not offered")
+		e.Allow = slices.DeleteFunc(slices.Clone(c.req.Allow), func(m string) bool { return m == http.MethodOptions })
+		return nil, e
+	case c.req.Type == nil:
 		return nil, scim.Errorf(http.StatusNotFound, "", "the request names no resource type")
+	case c.req.Search:
+		return nil, scim.Errorf(http.StatusNotImplemented, "", "queries by POST are not implemented")
 	}
 	k := s.kind(c.req.Type.Name)
 	if k == nil {

@@ -45,6 +45,7 @@ const (
 	Refused         = "refused"         // refused by the gateway, nothing sent
 	Unauthenticated = "unauthenticated" // no valid Secret Token, nothing sent
 	Discovered      = "discovered"      // ServiceProviderConfig, ResourceTypes or Schemas were read
+	Bulk            = "bulk"            // a bulk request was answered: its operations have records of their own
 	Failed          = "failed"          // the upstream refused, or could not be reached
 	Abandoned       = "abandoned"       // the intent was stored too late: its request was already refused, nothing sent
 	Interrupted     = "interrupted"     // the process ended between an intent and its outcome

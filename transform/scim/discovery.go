@@ -22,6 +22,18 @@ type Abilities struct {
 	MaxResults    int // of one answer to a filter
 	Sort          bool
 	ETag          bool
+	Pages         *Pages // nil leaves the member out
+	Bulk          bool   // with MaxBulkOperations at most
+	MaxBody       int64  // bytes of a bulk request
+}
+
+// Pages is what a service provider announces about paging (RFC 9865, Section 4).
+type Pages struct {
+	Cursor, Index bool
+	Default       string // "cursor" or "index": where a query names neither
+	DefaultSize   int    // of a page, without count
+	MaxSize       int    // of a page, whatever count says
+	CursorTimeout int    // seconds that a cursor can be used
 }
 
 // ServiceProviderConfig makes the resource at /ServiceProviderConfig. base is the absolute URL of the service
@@ -31,7 +43,7 @@ func ServiceProviderConfig(base string, a Abilities) Resource {
 	r := Resource{
 		"schemas":        []any{schemaServiceProviderConfig},
 		"patch":          supported(a.Patch),
-		"bulk":           map[string]any{"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
+		"bulk":           bulkDocument(a),
 		"filter":         map[string]any{"supported": a.Filter, "maxResults": a.MaxResults},
 		"changePassword": supported(false),
 		"sort":           supported(a.Sort),
@@ -46,7 +58,20 @@ func ServiceProviderConfig(base string, a Abilities) Resource {
 	if a.Documentation != "" {
 		r["documentationUri"] = a.Documentation
 	}
+	if p := a.Pages; p != nil {
+		r["pagination"] = map[string]any{
+			"cursor": p.Cursor, "index": p.Index, "defaultPaginationMethod": p.Default, "defaultPageSize": p.DefaultSize,
+			"maxPageSize": p.MaxSize, "cursorTimeout": p.CursorTimeout,
+		}
+	}
 	return r
+}
+
+func bulkDocument(a Abilities) map[string]any {
+	if !a.Bulk {
+		return map[string]any{"supported": false, "maxOperations": 0, "maxPayloadSize": 0}
+	}
+	return map[string]any{"supported": true, "maxOperations": MaxBulkOperations, "maxPayloadSize": a.MaxBody}
 }
 
 // Document makes the resource at /ResourceTypes/{name} (RFC 7643, Section 6).
@@ -154,6 +179,7 @@ func Discover(req *Request, base string, types []*ResourceType, abilities Abilit
 		if single {
 			return nil, NotFound(kind, id)
 		}
+		abilities.MaxBody = req.MaxBody
 		return &Response{Status: 200, Resource: ServiceProviderConfig(base, abilities)}, nil
 	case "ResourceTypes":
 		for _, rt := range types {

@@ -21,6 +21,13 @@ const (
 	Sensitive     = "sensitive"
 )
 
+// The detail error keywords of RFC 9865, Section 2.1, Table 3.
+const (
+	InvalidCursor = "invalidCursor"
+	ExpiredCursor = "expiredCursor"
+	InvalidCount  = "invalidCount"
+)
+
 // Error is an answer that tells a client why it did not get what it asked for (RFC 7644, Section 3.12). It is
 // the only kind of error whose text a client may see, so Detail names attributes and positions and never
 // carries a value that is not public.

@@ -233,29 +233,6 @@ func attributeOf(name string, v any) *Attribute {
 	return a
 }
 
-func TestMatchVectors(t *testing.T) {
-	var file struct {
-		Resource json.RawMessage
-		Cases    []struct {
-			ID, Filter string
-			Match      bool
-		}
-	}
-	readVectors(t, "filter-eval.json", &file)
-	r := decode(t, string(file.Resource))
-	rt := schemaOf(r)
-	for _, c := range file.Cases {
-		f, err := ParseFilter(c.Filter)
-		if err != nil {
-			t.Errorf("%s: %v", c.ID, err)
-			continue
-		}
-		if got, err := rt.Match(f, r); got != c.Match || err != nil {
-			t.Errorf("%s: Match(%q) = %v, %v, want %v", c.ID, c.Filter, got, err, c.Match)
-		}
-	}
-}
-
 // TestMatchNegates checks that ne is not(eq) and that not is a negation, whatever the resource holds.
 func TestMatchNegates(t *testing.T) {
 	rt, full := UserType(), decode(t, babs)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // PatchOp is one operation of a PATCH (RFC 7644, Section 3.5.2).
@@ -171,6 +172,9 @@ func (p *Patch) extension(op string, e *Schema, value any, strict bool) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		a := e.Attribute(name)
+		if a == nil && isSchemas(name) {
+			continue
+		}
 		if a == nil && strict {
 			return BadRequest(InvalidPath, "the extension has no attribute %q", clip(name))
 		}
@@ -185,6 +189,10 @@ func (p *Patch) extension(op string, e *Schema, value any, strict bool) error {
 	}
 	return nil
 }
+
+// isSchemas reports whether a name in an extension's value is that of the common attribute, which some clients write
+// there too. The list of the resource tells of the extension.
+func isSchemas(name string) bool { return strings.EqualFold(name, "schemas") }
 
 // keep sets an attribute that no schema knows.
 func (p *Patch) keep(op string, ref Ref, value any) {

@@ -139,17 +139,19 @@ func newResourceType(name, endpoint string, core schema.Schema, extensions ...sc
 	return rt
 }
 
-// corrections are made where the library's definitions differ from RFC 7643. Section 8.7.1 has references that
-// compare in any case; photos and binary values stay exact (Sections 2.3.6 and 2.3.7).
+// corrections are made where the library's definitions differ from the documents of RFC 7643, Section 8.7.1, as verified
+// errata have them. These references compare in any case there, whatever Section 2.3.7 says of references; photos and
+// binary values are exact.
 var corrections = []struct {
 	schema, name, sub string
 	correct           func(*Attribute)
 }{
 	{SchemaUser, "profileUrl", "", inAnyCase},
 	{SchemaUser, "groups", "$ref", inAnyCase},
-	{SchemaUser, "groups", "$ref", func(a *Attribute) { a.References = []string{"Group"} }}, // Section 4.1.2
+	{SchemaUser, "groups", "$ref", func(a *Attribute) { a.References = []string{"Group"} }}, // erratum 8471
 	{SchemaGroup, "members", "$ref", inAnyCase},
 	{SchemaEnterpriseUser, "manager", "$ref", inAnyCase},
+	{SchemaEnterpriseUser, "manager", "value", func(a *Attribute) { a.CaseExact = true }}, // erratum 8472: it is an id
 }
 
 func inAnyCase(a *Attribute) { a.CaseExact = false }

@@ -25,6 +25,8 @@ const (
 	MessageListResponse  = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 	MessagePatchOp       = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 	MessageSearchRequest = "urn:ietf:params:scim:api:messages:2.0:SearchRequest"
+	MessageBulkRequest   = "urn:ietf:params:scim:api:messages:2.0:BulkRequest"
+	MessageBulkResponse  = "urn:ietf:params:scim:api:messages:2.0:BulkResponse"
 	MessageError         = "urn:ietf:params:scim:api:messages:2.0:Error"
 )
 
@@ -43,6 +45,8 @@ const (
 	OpPatch    Op = "patch"    // PATCH  /Users/{id}
 	OpDelete   Op = "delete"   // DELETE /Users/{id}
 	OpDiscover Op = "discover" // GET    /ServiceProviderConfig, /ResourceTypes, /Schemas (Section 4)
+	OpOptions  Op = "options"  // OPTIONS of any endpoint (RFC 9110, Section 9.3.7)
+	OpBulk     Op = "bulk"     // POST   /Bulk (Section 3.7): what it changes, its operations change
 )
 
 // Writes reports whether the operation changes anything at the service provider.
@@ -54,7 +58,7 @@ func (o Op) Writes() bool {
 // another one makes a copy.
 type Request struct {
 	Op   Op
-	Type *ResourceType // nil for OpDiscover
+	Type *ResourceType // nil for OpDiscover, OpOptions, OpBulk and a query at the root
 	ID   string        // of the resource, unescaped; for OpDiscover the path below the base ("Schemas/urn:...")
 
 	Resource   Resource  // OpCreate, OpReplace
@@ -64,7 +68,16 @@ type Request struct {
 	// written so and read so on the wire, and stand as objects everywhere else.
 	Plain []Ref
 
-	Query         Query // OpQuery; OpGet and the writes use Attributes and ExcludedAttributes
+	Query  Query // OpQuery; OpGet and the writes use Attributes and ExcludedAttributes
+	Search bool  // OpQuery: by POST to .search (Section 3.4.3)
+	// Parts are a query at the root (Section 3.4.2.1), which has no Type: the same query at each resource type that may
+	// have matches. Paging and the filter as it was sent stand in Query.
+	Parts []*Request
+	Allow []string // OpOptions: the endpoint's methods
+
+	Bulk    *BulkRequest // OpBulk
+	MaxBody int64        // OpDiscover: bytes of a body that are read at most, for what is announced
+
 	Preconditions Preconditions
 	Origin        Origin
 }
@@ -77,6 +90,8 @@ type Query struct {
 	SortBy             *Ref     // nil: the service provider's order
 	Descending         bool     // sortOrder=descending
 	StartIndex         int      // 1-based; at least 1
+	Cursor             *string  // page that is asked for (RFC 9865), "" for the first; nil: pages by StartIndex
+	Whole              bool     // every match is needed, whatever StartIndex and Count say: a part of a query at the root
 	Count              *int     // nil: as many as the service provider likes; at least 0
 	Unknown            []string // attribute names asked for that no schema has: ignored (Section 3.9); the first few
 }
@@ -107,6 +122,11 @@ type Response struct {
 	List         []Resource // OpQuery: one page; nil otherwise
 	TotalResults int        // OpQuery: matches of the whole query
 	StartIndex   int        // OpQuery: index of List[0]
+	ByCursor     bool       // OpQuery: paged by cursor, so that there is no StartIndex (RFC 9865)
+	Next         string     // OpQuery: cursor of the next page; "" on the last
+	Previous     string     // OpQuery: cursor of the page before; "" on the first
+
+	Bulk []BulkResult // OpBulk: of the operations that were processed, in the order of the request; nil otherwise
 
 	Attempts  []Attempt // what really went over the wire to answer, in order
 	Recovered string    // how a lost answer was made good, for the trail: "adopted", "read again"; "" when it arrived

@@ -25,7 +25,15 @@ func ReadRequest(r *http.Request, path string, types []*ResourceType, maxBody in
 	if err != nil {
 		return nil, err
 	}
-	if err := req.readQuery(r.URL.RawQuery); err != nil {
+	switch req.Op {
+	case OpOptions:
+		return req, nil
+	case OpBulk:
+		return readBulkRequest(r, req, types, maxBody)
+	case OpDiscover:
+		req.MaxBody = maxBody
+	}
+	if err := req.readQuery(r.URL.RawQuery, types); err != nil {
 		return nil, err
 	}
 	req.Preconditions = Preconditions{
@@ -42,6 +50,12 @@ func ReadRequest(r *http.Request, path string, types []*ResourceType, maxBody in
 	object, err := decodeRequest(body)
 	if err != nil {
 		return nil, err
+	}
+	if req.Search {
+		if err := req.readSearch(object, types); err != nil {
+			return nil, err
+		}
+		return req, nil
 	}
 	if req.Op == OpPatch {
 		if req.Operations, err = readPatch(object, req.Type); err != nil {
@@ -68,6 +82,9 @@ var (
 		{http.MethodPatch, OpPatch, true}, {http.MethodDelete, OpDelete, false},
 	}
 	discovery = []method{{http.MethodGet, OpDiscover, false}, {http.MethodHead, OpDiscover, false}}
+	root      = []method{{http.MethodGet, OpQuery, false}, {http.MethodHead, OpQuery, false}}
+	search    = []method{{http.MethodPost, OpQuery, true}}
+	bulk      = []method{{http.MethodPost, OpBulk, true}}
 )
 
 // The endpoints of RFC 7644, Section 4; the last is what Microsoft's reference client asks for.
@@ -105,24 +122,25 @@ func route(verb, path string, types []*ResourceType) (*Request, method, error) {
 		req.Op = m.op
 		return req, m, nil
 	}
-	e := Errorf(http.StatusMethodNotAllowed, "", "this method is not allowed here")
+	var allow []string
 	for _, m := range table {
-		e.Allow = append(e.Allow, m.name)
+		allow = append(allow, m.name)
 	}
-	e.Detail += ": use " + strings.Join(e.Allow, ", ")
+	allow = append(allow, http.MethodOptions)
+	if verb == http.MethodOptions {
+		return &Request{Op: OpOptions, Allow: allow}, method{}, nil
+	}
+	e := Errorf(http.StatusMethodNotAllowed, "", "this method is not allowed here: use %s", strings.Join(allow, ", "))
+	e.Allow = allow
 	return nil, method{}, e
 }
 
-// notImplemented refuses what RFC 7644, Table 2 has and we have not: the alias /Me, /Bulk, and queries by POST,
-// which must not be taken for something else at the same place, such as a resource whose id is ".search".
+// notImplemented refuses what RFC 7644, Table 2 has and we have not: the alias /Me.
 func notImplemented(segments []string) error {
-	last := len(segments) - 1
 	switch {
-	case last < 0:
+	case len(segments) == 0:
 		return nil
-	case strings.EqualFold(segments[last], ".search"):
-		return Errorf(http.StatusNotImplemented, "", "queries by POST to .search are not implemented: use GET with a filter")
-	case strings.EqualFold(segments[0], "Me"), strings.EqualFold(segments[0], "Bulk"):
+	case strings.EqualFold(segments[0], "Me"):
 		return Errorf(http.StatusNotImplemented, "", "/%s is not implemented", segments[0])
 	default:
 		return nil
@@ -136,8 +154,23 @@ func IsID(id string) bool {
 }
 
 func findEndpoint(segments []string, types []*ResourceType) (*Request, []method) {
-	if len(segments) == 0 || len(segments) > 2 {
+	if last := len(segments) - 1; last >= 0 && last <= 1 && strings.EqualFold(segments[last], ".search") {
+		// Never a resource whose id is ".search". It stands behind what can be queried (RFC 7644, Section 3.4.3).
+		req, table := findEndpoint(segments[:last], types)
+		if table == nil || table[0].op != OpQuery || req.Search {
+			return nil, nil
+		}
+		req.Search = true
+		return req, search
+	}
+	if len(segments) == 0 {
+		return &Request{}, root
+	}
+	if len(segments) > 2 {
 		return nil, nil
+	}
+	if len(segments) == 1 && strings.EqualFold(segments[0], "Bulk") {
+		return &Request{}, bulk
 	}
 	if name, ok := discoveryEndpoints[strings.ToLower(segments[0])]; ok {
 		if len(segments) == 2 {
@@ -233,157 +266,6 @@ func readAll(r io.Reader, length, most int64) ([]byte, error) {
 			buf = slices.Grow(buf, len(buf))
 		}
 	}
-}
-
-// readQuery reads the parameters of RFC 7644, Section 3.4.2. Parameters it does not know are ignored, because
-// Entra's feature flags ride on the Tenant URL.
-func (req *Request) readQuery(raw string) error {
-	req.Query.StartIndex = 1
-	seen := map[string]bool{}
-	for pair := range strings.SplitSeq(raw, "&") {
-		rawName, rawValue, _ := strings.Cut(pair, "=")
-		name, ok := decodeQuery(rawName)
-		if !ok {
-			return BadRequest(InvalidValue, "the query has a parameter name that cannot be decoded")
-		}
-		parameter, known := parameters[strings.ToLower(name)]
-		value, ok := decodeQuery(rawValue)
-		switch {
-		case !ok && known:
-			return BadRequest(parameter.scimType, "the query parameter %s cannot be decoded", parameter.name)
-		case !ok:
-			return BadRequest(InvalidValue, "the query parameter %q cannot be decoded", clip(name))
-		case !known && strings.Contains(pair, ";"):
-			// Some separate parameters by it. For them there may be a filter here, and ignored it would mean none.
-			return BadRequest(InvalidValue, "the query has a semicolon: separate parameters by &, or escape it as %%3B")
-		case !known:
-			continue
-		}
-		if seen[parameter.name] {
-			return BadRequest(parameter.scimType, "the query parameter %s occurs twice", parameter.name)
-		}
-		seen[parameter.name] = true
-		if req.Type == nil {
-			if parameter.name == "filter" {
-				return Errorf(http.StatusForbidden, "", "a filter is not allowed here (RFC 7644, Section 4)")
-			}
-			continue
-		}
-		if err := parameter.read(&req.Query, req.Type, value); err != nil {
-			return err
-		}
-	}
-	if seen["attributes"] && seen["excludedAttributes"] {
-		return BadRequest(InvalidValue, "attributes and excludedAttributes exclude each other (RFC 7644, Section 3.9)")
-	}
-	return nil
-}
-
-func decodeQuery(raw string) (string, bool) {
-	s, err := url.QueryUnescape(raw)
-	return s, err == nil && utf8.ValidString(s)
-}
-
-type parameter struct {
-	name, scimType string
-	read           func(q *Query, rt *ResourceType, value string) error
-}
-
-var parameters = map[string]parameter{
-	"filter": {"filter", InvalidFilter, func(q *Query, _ *ResourceType, v string) (err error) {
-		q.Filter, err = ParseFilter(v)
-		return err
-	}},
-	"attributes": {"attributes", InvalidValue, func(q *Query, rt *ResourceType, v string) (err error) {
-		q.Attributes, err = q.readAttributes(rt, v)
-		return err
-	}},
-	"excludedattributes": {"excludedAttributes", InvalidValue, func(q *Query, rt *ResourceType, v string) (err error) {
-		q.ExcludedAttributes, err = q.readAttributes(rt, v)
-		return err
-	}},
-	"sortby": {"sortBy", InvalidPath, func(q *Query, rt *ResourceType, v string) error {
-		p, err := ParseAttributePath(v)
-		if err != nil {
-			return err
-		}
-		t, ok := rt.Resolve(p)
-		if !ok {
-			return BadRequest(InvalidPath, "sortBy names no attribute of %s", rt.Name)
-		}
-		q.SortBy = &t.Ref
-		return nil
-	}},
-	"sortorder": {"sortOrder", InvalidValue, func(q *Query, _ *ResourceType, v string) error {
-		switch {
-		case strings.EqualFold(v, "ascending"):
-		case strings.EqualFold(v, "descending"):
-			q.Descending = true
-		default:
-			return BadRequest(InvalidValue, "sortOrder must be ascending or descending")
-		}
-		return nil
-	}},
-	"startindex": {"startIndex", InvalidValue, func(q *Query, _ *ResourceType, v string) error {
-		n, err := readInt("startIndex", v)
-		q.StartIndex = max(n, 1) // Section 3.4.2.4: less than 1 is 1
-		return err
-	}},
-	"count": {"count", InvalidValue, func(q *Query, _ *ResourceType, v string) error {
-		n, err := readInt("count", v)
-		n = max(n, 0) // Section 3.4.2.4: a negative value is 0
-		q.Count = &n
-		return err
-	}},
-}
-
-// readInt reads an integer; beyond the range of 32 bits the nearest end stands in.
-func readInt(name, v string) (int, error) {
-	n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 32)
-	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, BadRequest(InvalidValue, "%s must be an integer", name)
-	}
-	return int(n), nil
-}
-
-// maxUnknown is how many unknown names of a list are noted.
-const maxUnknown = 16
-
-// readAttributes reads a list of attribute paths, each once. An empty list is none; one of unknown names only is not
-// nil.
-func (q *Query) readAttributes(rt *ResourceType, list string) ([]Ref, error) {
-	if strings.Trim(list, ", ") == "" {
-		return nil, nil
-	}
-	refs := []Ref{}
-	seen := map[Ref]bool{} // each is looked for in every resource of the answer
-	add := func(r Ref) {
-		if !seen[r] {
-			seen[r] = true
-			refs = append(refs, r)
-		}
-	}
-	for name := range strings.SplitSeq(list, ",") {
-		if name = strings.TrimSpace(name); name == "" {
-			continue
-		}
-		if e := rt.Extension(name); e != nil { // the extension's URN alone means all of it
-			for _, a := range e.Attributes {
-				add(Ref{Schema: e.ID, Name: a.Name})
-			}
-			continue
-		}
-		p, err := ParseAttributePath(name)
-		if err != nil {
-			return nil, err
-		}
-		if t, ok := rt.Resolve(p); ok {
-			add(t.Ref)
-		} else if len(q.Unknown) < maxUnknown {
-			q.Unknown = append(q.Unknown, clip(name))
-		}
-	}
-	return refs, nil
 }
 
 // MaxOperations is how many operations a PATCH may have.
@@ -495,8 +377,15 @@ func hasMessage(schemas any, urn string) bool {
 // slash; it completes Location where the response has none.
 func WriteResponse(w http.ResponseWriter, req *Request, resp *Response, base string) {
 	h := w.Header()
+	if len(req.Allow) > 0 {
+		h.Set("Allow", strings.Join(req.Allow, ", "))
+	}
 	if resp.Version != "" {
 		h.Set("ETag", resp.Version)
+	}
+	if req.Op == OpBulk {
+		writeBody(w, http.StatusOK, AppendBulkResponse(make([]byte, 0, 1024+256*len(resp.Bulk)), resp.Bulk))
+		return
 	}
 	if req.Op == OpQuery && resp.Status != http.StatusNotModified || resp.List != nil {
 		writeBody(w, http.StatusOK, AppendListResponse(make([]byte, 0, 1024+1024*len(resp.List)), resp))
@@ -519,11 +408,19 @@ func WriteResponse(w http.ResponseWriter, req *Request, resp *Response, base str
 	writeBody(w, resp.Status, AppendJSON(make([]byte, 0, 1024), resp.Resource))
 }
 
-// AppendListResponse appends the ListResponse message (RFC 7644, Section 3.4.2).
+// AppendListResponse appends the ListResponse message (RFC 7644, Section 3.4.2; RFC 9865, Section 2).
 func AppendListResponse(dst []byte, resp *Response) []byte {
 	dst = AppendJSON(append(dst, `{"schemas":["`+MessageListResponse+`"],"Resources":`...), resp.List)
 	dst = strconv.AppendInt(append(dst, `,"itemsPerPage":`...), int64(len(resp.List)), 10)
-	dst = strconv.AppendInt(append(dst, `,"startIndex":`...), int64(max(resp.StartIndex, 1)), 10)
+	if !resp.ByCursor {
+		dst = strconv.AppendInt(append(dst, `,"startIndex":`...), int64(max(resp.StartIndex, 1)), 10)
+	}
+	if resp.Next != "" {
+		dst = AppendJSON(append(dst, `,"nextCursor":`...), resp.Next)
+	}
+	if resp.Previous != "" {
+		dst = AppendJSON(append(dst, `,"previousCursor":`...), resp.Previous)
+	}
 	dst = strconv.AppendInt(append(dst, `,"totalResults":`...), int64(resp.TotalResults), 10)
 	return append(dst, '}')
 }
@@ -531,10 +428,7 @@ func AppendListResponse(dst []byte, resp *Response) []byte {
 // WriteError answers with a SCIM error body (RFC 7644, Section 3.12). Its detail ends with the request id,
 // because that is all that Entra's provisioning log shows. An error that is not an *Error is a bare 500.
 func WriteError(w http.ResponseWriter, err error, requestID string) {
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		e = Errorf(http.StatusInternalServerError, "", "an internal error: the trail tells more")
-	}
+	e, body := errorBody(err, requestID)
 	h := w.Header()
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
@@ -544,6 +438,15 @@ func WriteError(w http.ResponseWriter, err error, requestID string) {
 	}
 	if e.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="scim"`)
+	}
+	writeBody(w, e.Status, AppendJSON(nil, body))
+}
+
+// errorBody makes the body of WriteError.
+func errorBody(err error, requestID string) (*Error, map[string]any) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		e = Errorf(http.StatusInternalServerError, "", "an internal error: the trail tells more")
 	}
 	detail := e.Detail
 	if e.Quoted != "" {
@@ -556,7 +459,7 @@ func WriteError(w http.ResponseWriter, err error, requestID string) {
 	if e.Type != "" {
 		body["scimType"] = e.Type
 	}
-	writeBody(w, e.Status, AppendJSON(nil, body))
+	return e, body
 }
 
 func writeBody(w http.ResponseWriter, status int, body []byte) {

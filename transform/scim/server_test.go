@@ -79,6 +79,9 @@ func TestReadRequestRoutes(t *testing.T) {
 		{"GET /Users/...", OpGet, user, "..."},
 		{"GET /Users/Me", OpGet, user, "Me"},
 		{"GET /Users/%2E%2E%2FGroups", OpGet, user, "../Groups"},
+		// the root
+		{"GET /", OpQuery, none, ""},
+		{"HEAD /?aadOptscim062020", OpQuery, none, ""},
 		// discovery
 		{"GET /ServiceProviderConfig", OpDiscover, none, "ServiceProviderConfig"},
 		{"HEAD /serviceproviderconfig/", OpDiscover, none, "ServiceProviderConfig"},
@@ -118,8 +121,7 @@ func TestReadRequestRefuses(t *testing.T) {
 		allow    string
 	}{
 		// routes
-		{"root", line("GET /"), "404: there is no such endpoint: use /Users, /Groups, /ServiceProviderConfig, /ResourceTypes or /Schemas", ""},
-		{"unknown endpoint", line("GET /Devices"), "404: there is no such endpoint", ""},
+		{"unknown endpoint", line("GET /Devices"), "404: there is no such endpoint: use /Users, /Groups, /ServiceProviderConfig, /ResourceTypes or /Schemas", ""},
 		{"below a resource", line("GET /Users/1/emails"), "404: there is no such endpoint", ""},
 		{"escaped slash in the endpoint", line("GET /Users%2F1"), "404: there is no such endpoint", ""},
 		{"NUL in an id", line("GET /Users/a%00b"), `404: User "a\x00b" does not exist`, ""},
@@ -131,20 +133,25 @@ func TestReadRequestRefuses(t *testing.T) {
 		{"long id", line("DELETE /Users/%00" + strings.Repeat("x", 1000)), `404: User "\x00` + strings.Repeat("x", 79) + `..." does not exist`, ""},
 		{"Me", line("GET /Me"), "501: /Me is not implemented", ""},
 		{"Me, write", line("PATCH /me/"), "501: /me is not implemented", ""},
-		{"Bulk", line("POST /Bulk"), "501: /Bulk is not implemented", ""},
-		{"search", line("POST /Users/.search"), "501: queries by POST to .search are not implemented: use GET with a filter", ""},
-		{"search everywhere", line("POST /.search"), "501: queries by POST", ""},
-		{"search in odd case", line("POST /Groups/%2eSearch/"), "501: queries by POST", ""},
-		{"delete search", line("DELETE /Users/.search"), "501: queries by POST", ""},
-		{"PUT a collection", line("PUT /Users"), "405: this method is not allowed here: use GET, HEAD, POST", "GET HEAD POST"},
-		{"DELETE a collection", line("DELETE /Users/"), "405: ", "GET HEAD POST"},
-		{"PATCH a collection", line("PATCH /Groups"), "405: ", "GET HEAD POST"},
-		{"POST to a resource", line("POST /Users/1"), "405: this method is not allowed here: use GET, HEAD, PUT, PATCH, DELETE", "GET HEAD PUT PATCH DELETE"},
-		{"OPTIONS", line("OPTIONS /Users"), "405: ", "GET HEAD POST"},
-		{"lower case method", line("get /Users"), "405: ", "GET HEAD POST"},
-		{"invented method", line("PURGE /Users/1"), "405: ", "GET HEAD PUT PATCH DELETE"},
-		{"write discovery", line("POST /Schemas"), "405: ", "GET HEAD"},
-		{"delete discovery", line("DELETE /ResourceTypes/User"), "405: ", "GET HEAD"},
+		{"Bulk", line("POST /Bulk"), "400 invalidSyntax: the body is empty", ""},
+		{"below Bulk", line("POST /Bulk/1"), "404: there is no such endpoint", ""},
+		{"search without body", line("POST /Users/.search"), "400 invalidSyntax: the body is empty", ""},
+		{"search in odd case", line("POST /Groups/%2eSearch/"), "400 invalidSyntax: the body is empty", ""},
+		{"delete search", line("DELETE /Users/.search"), "405: this method is not allowed here: use POST, OPTIONS", "POST OPTIONS"},
+		{"read search", line("GET /.search"), "405: ", "POST OPTIONS"},
+		{"search a resource", line("POST /Users/1/.search"), "404: there is no such endpoint", ""},
+		{"search discovery", line("POST /Schemas/.search"), "404: there is no such endpoint", ""},
+		{"search a search", line("POST /.search/.search"), "404: there is no such endpoint", ""},
+		{"write the root", line("POST /"), "405: ", "GET HEAD OPTIONS"},
+		{"PUT a collection", line("PUT /Users"), "405: this method is not allowed here: use GET, HEAD, POST, OPTIONS", "GET HEAD POST OPTIONS"},
+		{"DELETE a collection", line("DELETE /Users/"), "405: ", "GET HEAD POST OPTIONS"},
+		{"PATCH a collection", line("PATCH /Groups"), "405: ", "GET HEAD POST OPTIONS"},
+		{"POST to a resource", line("POST /Users/1"), "405: this method is not allowed here: use GET, HEAD, PUT, PATCH, DELETE, OPTIONS", "GET HEAD PUT PATCH DELETE OPTIONS"},
+		{"OPTIONS of nothing", line("OPTIONS /Devices"), "404: there is no such endpoint", ""},
+		{"lower case method", line("get /Users"), "405: ", "GET HEAD POST OPTIONS"},
+		{"invented method", line("PURGE /Users/1"), "405: ", "GET HEAD PUT PATCH DELETE OPTIONS"},
+		{"write discovery", line("POST /Schemas"), "405: ", "GET HEAD OPTIONS"},
+		{"delete discovery", line("DELETE /ResourceTypes/User"), "405: ", "GET HEAD OPTIONS"},
 		// queries
 		{"no filter", line("GET /Users?filter="), "400 invalidFilter: ", ""},
 		{"filter without value", line("GET /Users?filter"), "400 invalidFilter: ", ""},
@@ -165,8 +172,13 @@ func TestReadRequestRefuses(t *testing.T) {
 		{"sortOrder", line("GET /Users?sortBy=userName&sortOrder=up"), "400 invalidValue: sortOrder must be ascending or descending", ""},
 		{"sortBy unknown", line("GET /Users?sortBy=size"), "400 invalidPath: sortBy names no attribute of User", ""},
 		{"sortBy malformed", line("GET /Users?sortBy=a%20b"), "400 invalidPath: ", ""},
+		{"excluded by a filter", line("GET /Users?excludedAttributes=emails%5Btype+eq+%22work%22%5D"), "400 invalidPath: an attribute to be excluded cannot have a value filter", ""},
 		{"attributes malformed", line("GET /Users?attributes=userName,na[me"), "400 invalidPath: ", ""},
 		{"both projections", line("GET /Users/1?attributes=userName&excludedAttributes=name"), "400 invalidValue: attributes and excludedAttributes exclude each other", ""},
+		{"cursor and startIndex", line("GET /Users?cursor&startIndex=1"), "400 invalidValue: startIndex and cursor exclude each other", ""},
+		{"doubled cursor", line("GET /Users?cursor=&Cursor="), "400 invalidCursor: the query parameter cursor occurs twice", ""},
+		{"undecodable cursor", line("GET /Users?cursor=%zz"), "400 invalidCursor: the query parameter cursor cannot be decoded", ""},
+		{"count is no number, by cursor", line("GET /Users?count=ten&cursor="), "400 invalidCount: count must be an integer", ""},
 		{"filter on a resource", line("GET /Users/1?filter=x"), "400 invalidFilter: ", ""},
 		{"discovery with filter", line("GET /Schemas?filter=id+pr"), "403: a filter is not allowed here", ""},
 		{"discovery of one with filter", line("GET /ResourceTypes/User?FILTER="), "403: a filter is not allowed here", ""},
@@ -310,7 +322,7 @@ type endless struct{}
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestReadRequestQuery(t *testing.T) {
-	ten, zero, most := 10, 0, 1<<31-1
+	ten, zero, most, cursor := 10, 0, 1<<31-1, "a-b_c.d~"
 	name := Ref{Name: "userName"}
 	var enterprise []Ref
 	for _, attribute := range []string{"employeeNumber", "costCenter", "organization", "division", "department", "manager"} {
@@ -335,12 +347,16 @@ func TestReadRequestQuery(t *testing.T) {
 		{"sortBy=urn:ietf:params:scim:schemas:core:2.0:User:userName&sortOrder=ascending", "", Query{StartIndex: 1, SortBy: &name}},
 		{"attributes=username,+name.GivenName,,emails.value,manager,size,urn:x:y", "", Query{StartIndex: 1, Unknown: []string{"size", "urn:x:y"}, Attributes: []Ref{
 			name, {Name: "name", Sub: "givenName"}, {Name: "emails", Sub: "value"}, {Schema: SchemaEnterpriseUser, Name: "manager"}}}},
+		{"attributes=emails%5BTYPE+eq+%22work%22%5D,phoneNumbers[type eq \"work\"].Value", "", Query{StartIndex: 1, Attributes: []Ref{{Name: "emails"}, {Name: "phoneNumbers", Sub: "value"}}}},
+		{"attributes=size[value eq \"secret\"]", "", Query{StartIndex: 1, Unknown: []string{"size"}, Attributes: []Ref{}}},
 		{"attributes=size", "", Query{StartIndex: 1, Unknown: []string{"size"}, Attributes: []Ref{}}},
 		{"attributes=", "", Query{StartIndex: 1}},
 		{"attributes=,+", "", Query{StartIndex: 1}},
 		{"excludedAttributes=emails&attributesX=1", "", Query{StartIndex: 1, ExcludedAttributes: []Ref{{Name: "emails"}}}},
 		{"excludedattributes=" + strings.ToUpper(SchemaEnterpriseUser) + ",$ref", "", Query{StartIndex: 1, Unknown: []string{"$ref"}, ExcludedAttributes: enterprise}},
 		{"filter%00=x", "", Query{StartIndex: 1}},
+		{"cursor&count=10", "", Query{StartIndex: 1, Cursor: new(string), Count: &ten}},
+		{"CURSOR=a-b_c.d~", "", Query{StartIndex: 1, Cursor: &cursor}},
 	}
 	for _, tt := range tests {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -426,6 +442,10 @@ func TestWriteResponse(t *testing.T) {
 		{"list not modified", Request{Op: OpQuery, Type: user}, Response{Status: 304}, `304 `, ``},
 		{"nothing found", Request{Op: OpQuery, Type: user}, Response{Status: 200},
 			`200 Content-Length|Content-Type: application/scim+json; charset=utf-8`, `{"schemas":["` + MessageListResponse + `"],"Resources":[],"itemsPerPage":0,"startIndex":1,"totalResults":0}`},
+		{"a page by cursor", Request{Op: OpQuery}, Response{Status: 200, List: []Resource{one}, TotalResults: 7, ByCursor: true, Next: "n", Previous: "p"},
+			`200 Content-Length|Content-Type: application/scim+json; charset=utf-8`, `{"schemas":["` + MessageListResponse + `"],"Resources":[` +
+				`{"id":"a/b?c","userName":"x"}],"itemsPerPage":1,"nextCursor":"n","previousCursor":"p","totalResults":7}`},
+		{"methods", Request{Op: OpOptions, Allow: []string{"GET", "OPTIONS"}}, Response{Status: 204}, `204 Allow: GET, OPTIONS`, ``},
 		{"a page", Request{Op: OpQuery, Type: user}, Response{Status: 200, List: []Resource{one}, TotalResults: 7, StartIndex: 3},
 			`200 Content-Length|Content-Type: application/scim+json; charset=utf-8`,
 			`{"schemas":["` + MessageListResponse + `"],"Resources":[{"id":"a/b?c","userName":"x"}],"itemsPerPage":1,"startIndex":3,"totalResults":7}`},

@@ -97,6 +97,8 @@ func FuzzReadRequest(f *testing.F) {
 	for _, s := range []string{
 		"GET /Users?filter=userName+eq+%22a%22&count=1", "GET //users/%2e%2e?aadOptscim062020", "POST /Users\n" + entraCreate, "PATCH /Users/1\n" + entraPatch,
 		"PUT /Groups/a%2Fb?attributes=members.value,x\n{}", "GET /Schemas/urn:x", "DELETE /Users/%00", "GET /Users?sortBy=name.givenName&sortOrder=descending&startIndex=-1",
+		"POST /Users/.search\n" + `{"schemas":["` + MessageSearchRequest + `"],"filter":"title pr","count":1,"cursor":""}`,
+		"POST /.search\n" + `{"schemas":["` + MessageSearchRequest + `"],"filter":"not (members pr or title eq \"x\")","sortBy":"title"}`,
 		"PATCH /Users/1\n" + `{"schemas":["` + MessagePatchOp + `"],"Operations":[{"op":"remove"},{"op":"add","path":"x:y[a eq 1].b","value":[]}]}`,
 	} {
 		f.Add(s)
@@ -114,7 +116,7 @@ func FuzzReadRequest(f *testing.F) {
 			}
 			return
 		}
-		if req.Op == OpDiscover {
+		if req.Type == nil { // which upstreams are never asked
 			return
 		}
 		longest := len(FormatFilter(req.Query.Filter))
