@@ -11,38 +11,13 @@ scimgate=$1 upstream=$2
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 random() { python3 -c 'import uuid; print(uuid.uuid4())'; }
 
-token="entra-secret-token-for-ci"
-upstream_token="upstream-token-for-ci"
-
-start_upstream() {
-	if [ "$upstream" = simulator ]; then
-		"$scimgate" simulate upstream --profile generic --listen 127.0.0.1:0 --token "$upstream_token" \
-			>"$work/upstream.out" 2>"$work/upstream.err" </dev/null &
-		pids+=($!)
-		within "the simulator says where it is" grep -q 'Base URL' "$work/upstream.out"
-		upstream_url=$(awk '/Base URL/ { print $3 }' "$work/upstream.out")
-	else
-		local port
-		port=$(free_port)
-		PYTHONUNBUFFERED=1 "$upstream" --hostname 127.0.0.1 --port "$port" --bearer-token "$upstream_token" \
-			>"$work/upstream.out" 2>"$work/upstream.err" </dev/null &
-		pids+=($!)
-		within "scim2-server says where it is" grep -q 'Serving SCIM' "$work/upstream.out"
-		upstream_url=http://127.0.0.1:$port/v2
-	fi
-}
-
-start_gateway() {
-	env -i PATH="$PATH" HOME="$work" \
-		SCIMGATE_LISTEN=127.0.0.1:0 SCIMGATE_ADMIN_LISTEN=127.0.0.1:0 SCIMGATE_PROFILE=generic SCIMGATE_TOKEN="$token" \
-		SCIMGATE_UPSTREAM_URL="$upstream_url" SCIMGATE_UPSTREAM_TOKEN="$upstream_token" SCIMGATE_DATABASE="$work/scimgate.db" \
-		"$scimgate" serve >"$work/serve.out" 2>"$work/serve.err" </dev/null &
-	pids+=($!)
-	within "the gateway says where it is" grep -q 'Tenant URL' "$work/serve.out"
-	cat "$work/serve.out"
-	tenant=$(awk '/Tenant URL/ { print $3 }' "$work/serve.out")
-	admin=$(awk '/Admin/ { print $2 }' "$work/serve.out" | sed 's|/readyz,||')
-	within "the gateway is ready" "$scimgate" health --url "$admin"
+# start_scim2_server does for python-scim's server what start_simulator does for ours.
+start_scim2_server() {
+	local port
+	port=$(free_port)
+	background upstream env PYTHONUNBUFFERED=1 "$upstream" --hostname 127.0.0.1 --port "$port" --bearer-token "$upstream_token"
+	within "scim2-server says where it is" grep -q 'Serving SCIM' "$work/upstream.out"
+	upstream_url=http://127.0.0.1:$port/v2
 }
 
 # trail_calls REQUEST prints how many upstream calls the trail tells of; of every request without REQUEST.
@@ -269,8 +244,13 @@ sums() {
 	echo "The trail and the upstream agree on $own upstream calls."
 }
 
-start_upstream
-start_gateway
+if [ "$upstream" = simulator ]; then
+	start_simulator generic
+else
+	start_scim2_server
+fi
+start_gateway generic
+cat "$work/serve.out"
 echo
 echo "=== curl calls"
 by_hand

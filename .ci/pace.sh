@@ -21,20 +21,10 @@ holds() {
 
 # provision PACE runs the three programs, the gateway with so many requests per second; 0 is the profile's: none.
 provision() {
-	rm -f "$work"/*
-	"$scimgate" simulate upstream --profile generic --rate "$permitted" --listen 127.0.0.1:0 --token upstream-token-for-ci \
-		>"$work/upstream.out" 2>"$work/upstream.err" </dev/null &
-	pids+=($!)
-	within "the simulator says where it is" grep -q 'Base URL' "$work/upstream.out"
-	env -i PATH="$PATH" HOME="$work" SCIMGATE_LISTEN=127.0.0.1:0 SCIMGATE_ADMIN_LISTEN=127.0.0.1:0 SCIMGATE_PROFILE=generic \
-		SCIMGATE_TOKEN=entra-secret-token-for-ci SCIMGATE_UPSTREAM_TOKEN=upstream-token-for-ci \
-		SCIMGATE_UPSTREAM_URL="$(awk '/Base URL/ { print $3 }' "$work/upstream.out")" SCIMGATE_UPSTREAM_RATE="$1" \
-		SCIMGATE_DATABASE="$work/scimgate.db" "$scimgate" serve >"$work/serve.out" 2>"$work/serve.err" </dev/null &
-	pids+=($!)
-	within "the gateway says where it is" grep -q 'Trail' "$work/serve.out"
+	start_simulator generic --rate "$permitted"
+	start_gateway generic SCIMGATE_UPSTREAM_RATE="$1"
 	local code=0
-	"$scimgate" simulate entra --url "$(awk '/Tenant URL/ { print $3 }' "$work/serve.out")" --token entra-secret-token-for-ci \
-		--users "$users" --gateway-admin "$(sed -n 's|^ *Admin *\(http[^ ]*\)/readyz.*|\1|p' "$work/serve.out")" \
+	"$scimgate" simulate entra --url "$tenant" --token "$token" --users "$users" --gateway-admin "$admin" \
 		--permitted "$permitted" >"$work/entra.out" 2>"$work/entra.err" </dev/null || code=$?
 	sed -n '/^All cycles together/,$p' "$work/entra.out"
 	if [ "$code" -ne 0 ]; then

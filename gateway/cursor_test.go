@@ -307,11 +307,12 @@ func TestCursorTooMany(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, target := range []string{"/Users?cursor", "/?count=1"} {
+	for _, target := range []string{"/Users?cursor", "/?count=1", "/Users?sortBy=title&count=100", "/Users?filter=title+eq+%22Boss%22"} {
 		a := p.do("GET", target, "")
 		if a.status != 400 || a.get("scimType") != "tooMany" || !strings.Contains(a.detail(), "list by startIndex") {
 			t.Errorf("%s: got %d %s, want 400 tooMany", target, a.status, a.text)
 		}
+		t.Logf("%s of %d users: %d %s", target, scanResources+1, a.status, a.detail())
 	}
 }
 
@@ -319,6 +320,7 @@ func TestCursorTooMany(t *testing.T) {
 // answers while users come and go.
 func TestPagesOfFiveThousand(t *testing.T) {
 	const users, scan = 5000, 51 // pages of 100 that overlap by one
+	const byFamilyName = "sortBy=name.familyName"
 	p := newHarness(t, builtin(t, "bluejeans"))
 	var ids []string
 	for i := range users {
@@ -356,23 +358,29 @@ func TestPagesOfFiveThousand(t *testing.T) {
 		query string
 		holds func(scim.Resource) bool
 	}{
-		{"count=100&sortBy=name.familyName", func(scim.Resource) bool { return true }},
+		{"count=100&" + byFamilyName, func(scim.Resource) bool { return true }},
 		{"count=100&filter=" + url.QueryEscape(`title eq "BOSS"`), func(r scim.Resource) bool { return r["title"] == "Boss" }},
 		{"count=100&filter=" + url.QueryEscape(`emails[type eq "work"].value co "7@x.example"`), func(r scim.Resource) bool {
 			return strings.HasSuffix(r.UserName(), "7") && r["emails"] != nil
 		}},
+		{"filter=" + url.QueryEscape(`emails[type eq "work"].value eq "USER4321@x.example"`), func(r scim.Resource) bool { return r.UserName() == "user4321" }},
 	} {
 		for method, walk := range walk {
 			var want, got []string
+			family := map[string]string{}
 			for _, r := range p.sim.Resources("User") {
 				if c.holds(r) {
 					want = append(want, r.UserName())
 				}
+				family[r.UserName()], _ = r.Get(scim.Ref{Name: "name", Sub: "familyName"}).(string)
 			}
 			calls := p.calls(func() { got = walk(c.query) })
 			t.Logf("%s, by %s: %d users in pages of 100, %d upstream calls", c.query, method, len(got), calls)
 			if calls > scan+1 {
 				t.Errorf("%s, by %s: got %d calls, want one scan of %d", c.query, method, calls, scan)
+			}
+			if byFamily := func(a, b string) int { return strings.Compare(family[a], family[b]) }; strings.Contains(c.query, byFamilyName) && !slices.IsSortedFunc(got, byFamily) {
+				t.Errorf("%s, by %s: not in the order of family names", c.query, method)
 			}
 			slices.Sort(got)
 			if slices.Sort(want); !slices.Equal(got, want) {

@@ -173,7 +173,7 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 		if current, err = g.current(ctx, x, req, held); err != nil {
 			return nil, err
 		}
-		if err := checkVersion(req, current); err != nil {
+		if err := g.checkVersion(req, current); err != nil {
 			return nil, err
 		}
 	}
@@ -208,10 +208,11 @@ func (g *Gateway) serialises(req *scim.Request) bool {
 		g.Profile.Update.Mode != profile.UpdatePatch || g.comparesVersion(req) || g.policy.NeedsCurrent(req))
 }
 
-// comparesVersion reports whether the gateway has to check If-Match itself. Between its reading and its writing
-// somebody behind the gateway's back may change the resource.
+// comparesVersion reports whether the gateway has to check If-Match itself, or If-None-Match, which no upstream is sent
+// with a write. Between its reading and its writing somebody behind the gateway's back may change the resource.
 func (g *Gateway) comparesVersion(req *scim.Request) bool {
-	return !g.versioned(req.Type) && req.Preconditions.IfMatch != "" && req.ID != "" && req.Op.Writes() && g.transform.Has(req.Type)
+	compares := req.Preconditions.IfNoneMatch != "" || req.Preconditions.IfMatch != "" && !g.versioned(req.Type)
+	return compares && req.ID != "" && req.Op.Writes() && g.transform.Has(req.Type)
 }
 
 // versioned reports whether the upstream's versions are those of the resources that clients see. They are not

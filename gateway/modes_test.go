@@ -238,6 +238,31 @@ func TestVersionsOfTheGateway(t *testing.T) {
 	}
 }
 
+// A write is not done when If-None-Match names the version that is there, whoever makes the versions (RFC 9110, Section
+// 13.1.2).
+func TestWritesUnlessVersion(t *testing.T) {
+	for _, name := range []string{"generic", "bluejeans"} {
+		p := newHarness(t, builtin(t, name))
+		id := p.create("ann", "")
+		version := p.do("GET", "/Users/"+id, "").header.Get("ETag")
+		put := `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"ann","title":"T"}`
+		for _, test := range []struct {
+			method, body, tags string
+			want               int
+		}{
+			{"PUT", put, "*", 412},
+			{"PATCH", patch(`{"op":"replace","path":"title","value":"T"}`), `W/"x", ` + version, 412},
+			{"DELETE", "", version, 412},
+			{"PUT", put, `W/"x"`, 200},
+			{"DELETE", "", version, 204}, // which has changed since
+		} {
+			if a := p.do(test.method, "/Users/"+id, test.body, "If-None-Match", test.tags); a.status != test.want {
+				t.Errorf("%s: %s If-None-Match %s: got %d %s, want %d", name, test.method, test.tags, a.status, a.text, test.want)
+			}
+		}
+	}
+}
+
 // An upstream that answers a write without a body is read afterwards where that is needed; when that fails, the
 // write was still done.
 func TestReadBack(t *testing.T) {

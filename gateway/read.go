@@ -75,10 +75,15 @@ func (g *Gateway) current(ctx context.Context, x *exchange, req *scim.Request, h
 	return r, nil
 }
 
-// checkVersion is If-Match for an upstream without versions (RFC 7644, Section 3.14).
-func checkVersion(req *scim.Request, current scim.Resource) error {
-	if m := req.Preconditions.IfMatch; m != "" && !matchesVersion(m, current.Meta("version")) {
+// checkVersion is If-Match for an upstream without versions (RFC 7644, Section 3.14), and If-None-Match of a write (RFC
+// 9110, Section 13.1.2).
+func (g *Gateway) checkVersion(req *scim.Request, current scim.Resource) error {
+	version := current.Meta("version")
+	switch p := req.Preconditions; {
+	case p.IfMatch != "" && !g.versioned(req.Type) && !matchesVersion(p.IfMatch, version):
 		return scim.Errorf(http.StatusPreconditionFailed, "", "the resource has changed: its version is not the one in If-Match")
+	case p.IfNoneMatch != "" && matchesVersion(p.IfNoneMatch, version):
+		return scim.Errorf(http.StatusPreconditionFailed, "", "the resource is there, and If-None-Match names its version")
 	}
 	return nil
 }

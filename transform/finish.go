@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"scimgate/transform/scim"
 )
@@ -37,8 +38,49 @@ func (t *Transform) Finish(rt *scim.ResourceType, r scim.Resource, held *Held, b
 		// Before the location is ours: the version must not depend on the name the client has for the gateway.
 		meta["version"] = scim.Fingerprint(r)
 	}
-	meta["location"] = base + rt.Endpoint + "/" + url.PathEscape(r.ID())
+	place := rt.Endpoint + "/" + url.PathEscape(r.ID())
+	if s := t.shapes[rt.Name]; s != nil && len(s.references) > 0 {
+		if upstream, ok := strings.CutSuffix(r.Meta("location"), place); ok && upstream != "" && upstream != base {
+			s.refer(r, upstream, base)
+		}
+	}
+	meta["location"] = base + place
 	return r, drift
+}
+
+// refer makes references to resources of the upstream such to the gateway: a client has no token for the upstream, and
+// is not to send it the gateway's. Other references stay as they were sent.
+func (s *shape) refer(r scim.Resource, upstream, base string) {
+	theirs := func(m map[string]any) (string, bool) {
+		ref, _ := m["$ref"].(string)
+		place, ok := strings.CutPrefix(ref, upstream)
+		return place, ok && strings.HasPrefix(place, "/")
+	}
+	for _, ref := range s.references {
+		switch v := r.Get(ref).(type) {
+		case map[string]any:
+			if place, ok := theirs(v); ok {
+				v = maps.Clone(v)
+				v["$ref"] = base + place
+				r.Set(ref, v)
+			}
+		case []any:
+			var list []any // a copy, where anything changes
+			for i, e := range v {
+				m, _ := e.(map[string]any)
+				if place, ok := theirs(m); ok {
+					if list == nil {
+						list = slices.Clone(v)
+					}
+					m = maps.Clone(m)
+					m["$ref"], list[i] = base+place, m
+				}
+			}
+			if list != nil {
+				r.Set(ref, list)
+			}
+		}
+	}
 }
 
 // tidy drops what is unassigned (RFC 7643, Section 2.5), elements too: no filter is to find what no client is shown.

@@ -116,6 +116,37 @@ func TestFinishVersion(t *testing.T) {
 	}
 }
 
+// References to resources of the upstream lead to the gateway, as the resources' locations do. What a client sent as a
+// reference to elsewhere comes back as it was sent.
+func TestFinishReferences(t *testing.T) {
+	const theirs, ours = "https://up.example.com/v2", "https://gateway.example.com/scim"
+	user := func(base, location string) string {
+		return `{"id":"a b","groups":[{"$ref":"` + base + `/Groups/1","value":"1"},{"value":"2"}],"profileUrl":"` + theirs + `/Users/7","` + enterprise +
+			`":{"manager":{"$ref":"` + base + `/Users/2","value":"2"}},"meta":{"location":"` + location + `"}}`
+	}
+	tests := []struct {
+		name     string
+		rt       *scim.ResourceType
+		in, want string
+	}{
+		{"the upstream's", scim.UserType(), user(theirs, theirs+"/Users/a%20b"), user(ours, ours+"/Users/a%20b")},
+		{"another's", scim.UserType(), user(theirs+"x", theirs+"/Users/a%20b"), user(theirs+"x", ours+"/Users/a%20b")},
+		{"relative", scim.UserType(), user("..", theirs+"/Users/a%20b"), user("..", ours+"/Users/a%20b")},
+		{"an unknown base", scim.UserType(), user(theirs, theirs+"/Users/9"), user(theirs, ours+"/Users/a%20b")},
+		{"relative location", scim.UserType(), user("", "/Users/a%20b"), user("", ours+"/Users/a%20b")},
+		{"members", scim.GroupType(), `{"id":"1","members":[{"$ref":"` + theirs + `/Users/7","value":"7"}],"meta":{"location":"` + theirs + `/Groups/1"}}`,
+			`{"id":"1","members":[{"$ref":"` + ours + `/Users/7","value":"7"}],"meta":{"location":"` + ours + `/Groups/1"}}`},
+	}
+	for _, test := range tests {
+		r, _ := builtin(t, "generic").Finish(test.rt, object(t, test.in), nil, ours)
+		delete(r, "schemas")
+		r["meta"] = map[string]any{"location": r.Meta("location")}
+		if got, want := string(scim.AppendJSON(nil, r)), string(scim.AppendJSON(nil, object(t, test.want))); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", test.name, got, want)
+		}
+	}
+}
+
 // Where the upstream stores nothing of an attribute, the gateway knows all there is of it: what is to be replaced has
 // to be there (RFC 7644, Section 3.5.2.3).
 func TestKeepNeedsTarget(t *testing.T) {

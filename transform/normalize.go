@@ -235,7 +235,32 @@ func (n *normalizer) value(ref scim.Ref, a *scim.Attribute, v any) any {
 			out = append(out, e)
 		}
 	}
+	if len(out) > 1 && a.Kind == scim.Complex {
+		out = n.distinct(ref, out)
+	}
 	return out
+}
+
+// distinct leaves out elements that stand there twice: no pair of type and value is to be returned more than once (RFC
+// 7643, Section 2.4). Those that differ in anything else stay as they were sent.
+func (n *normalizer) distinct(ref scim.Ref, list []any) []any {
+	type pair struct{ value, kind string }
+	first := make(map[pair]map[string]any, len(list))
+	return slices.DeleteFunc(list, func(e any) bool {
+		m, _ := e.(map[string]any)
+		p := pair{}
+		p.value, _ = m["value"].(string)
+		p.kind, _ = m["type"].(string)
+		twin := first[p]
+		if twin == nil {
+			first[p] = m
+		}
+		if p.value == "" || twin == nil || !scim.EqualValues(twin, m) {
+			return false
+		}
+		n.note(ref, "the same value twice")
+		return true
+	})
 }
 
 // only takes the element out of an array that stands for a single value. An object with a simple value in it, as

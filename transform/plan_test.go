@@ -420,6 +420,7 @@ residual meta.location eq "x" and userName eq "ada"`},
 GET /Users?filter=meta.created gt "2026-01-01T00:00:00Z"&count=100
 pushed meta.created gt "2026-01-01T00:00:00Z"`},
 		{"generic, schemas", "generic", `filter=schemas eq "x"`, "scan\nGET /Users?startIndex=1&count=100\nresidual schemas eq \"x\""},
+		{"generic, a reference to a resource", "generic", `filter=groups[$ref ew "/Groups/1"]`, "scan\nGET /Users?startIndex=1&count=100\nresidual groups[$ref ew \"/Groups/1\"]"},
 		{"generic, what is never shown", "generic", `filter=userName eq "ada" and password sw "a"&sortBy=password`, `scan
 GET /Users?filter=userName eq "ada"&count=100
 pushed userName eq "ada"

@@ -26,6 +26,9 @@ func Project(rt *scim.ResourceType, r scim.Resource, q scim.Query) scim.Resource
 		t, _ := rt.Lookup(scim.Ref{Name: name})
 		project(out, scim.Ref{Name: name}, t.Attribute, v, q)
 	}
+	if out["schemas"] != nil {
+		rt.SetSchemas(out) // those of what is left (RFC 7643, Section 3)
+	}
 	return out
 }
 

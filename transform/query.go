@@ -214,7 +214,7 @@ func (s *shape) exact(f scim.Filter) bool {
 		switch {
 		case ref.Name == "meta" && ref.Sub != "created" && ref.Sub != "lastModified":
 			return false // the gateway's own
-		case ref == refSchemas:
+		case ref == refSchemas || ref.Sub == "$ref" && slices.Contains(s.references, ref.Parent()):
 			return false
 		case ref == refUserName:
 			// Under an alias the stored name is not the one that is shown. Equality with a name that has no alias

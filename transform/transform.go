@@ -37,6 +37,7 @@ type shape struct {
 	keepsExtID bool               // externalId is held by the gateway
 	alias      alias
 	plain      []scim.Ref          // complex attributes that travel as their plain value
+	references []scim.Ref          // complex attributes that refer to resources
 	filters    map[string][]string // operators the upstream evaluates, by canonical attribute path in lower case
 }
 
@@ -78,6 +79,12 @@ func compile(p *profile.Profile, rt *scim.ResourceType, r *profile.Resource, pro
 	upstream := rt.Restrict(func(ref scim.Ref) bool {
 		return ref.Schema == "" || slices.ContainsFunc(r.Extensions, func(urn string) bool { return strings.EqualFold(urn, ref.Schema) })
 	})
+	rt.All(func(ref scim.Ref, a *scim.Attribute) bool {
+		if a.SubAttribute("$ref") != nil {
+			s.references = append(s.references, ref)
+		}
+		return true
+	})
 	var stored []string
 	for _, a := range r.Attributes {
 		path, target, problem := compilePath(rt, upstream, a)
@@ -110,7 +117,15 @@ func compile(p *profile.Profile, rt *scim.ResourceType, r *profile.Resource, pro
 	if r.Complete {
 		return s, upstream
 	}
-	return s, rt.Restrict(s.shows)
+	return s, rt.Restrict(s.shows).RestrictValues(s.canonical)
+}
+
+// canonical are the canonical values that the client may see of a sub-attribute.
+func (s *shape) canonical(ref scim.Ref, sub *scim.Attribute) []string {
+	if s.mayKeep(ref) {
+		return sub.Canonical
+	}
+	return s.stored.Canonical(ref, sub)
 }
 
 // compilePath compiles the path of an attribute; problem says why it cannot be what the profile says it is.

@@ -115,6 +115,15 @@ func TestTypes(t *testing.T) {
 	if got := len(generic.Shown()); got != 2 || generic.Holds(scim.UserType()) {
 		t.Errorf("generic: got %d types shown and holds %v, want 2 and false", got, generic.Holds(scim.UserType()))
 	}
+	for text, want := range map[string]string{
+		"attributes: [{path: 'emails[type eq \"work\"].value'}]\n":                 "work",
+		"unlisted: keep\nattributes: [{path: 'emails[type eq \"work\"].value'}]\n": "work home other",
+	} {
+		types, _ := inline(t, text).Shown()[0].Lookup(scim.Ref{Name: "emails", Sub: "type"})
+		if got := strings.Join(types.Leaf().Canonical, " "); got != want {
+			t.Errorf("%s: got the types %s, want %s", text, got, want)
+		}
+	}
 	keeps := inline(t, "unlisted: keep\nattributes: [{path: userName}]\n")
 	for _, name := range []string{"groups", "password"} {
 		if slices.ContainsFunc(keeps.Shown()[0].Core.Attributes, func(a *scim.Attribute) bool { return a.Name == name }) {
@@ -188,6 +197,38 @@ func TestAlias(t *testing.T) {
 	for _, a := range []profile.Attribute{{MaxLength: minAlias - 1}, {Forbidden: "@k"}} {
 		if newAlias(a).problem() == "" {
 			t.Errorf("%+v: got no problem, want one", a)
+		}
+	}
+}
+
+// The same pair of type and value does not come twice (RFC 7643, Section 2.4); what differs in anything stays.
+func TestNormalizeLeavesOutTwins(t *testing.T) {
+	for in, want := range map[string]string{
+		`[{"value":"a","type":"work"},{"type":"work","value":"a"}]`:                   `[{"type":"work","value":"a"}]`,
+		`[{"value":"a","primary":"True"},{"value":"b"},{"value":"a","primary":true}]`: `[{"primary":true,"value":"a"},{"value":"b"}]`,
+		`[{"value":"a","type":"work"},{"value":"a","type":"home"},{"value":"A"}]`:     `[{"type":"work","value":"a"},{"type":"home","value":"a"},{"value":"A"}]`,
+		`[{"value":"a","display":"x"},{"value":"a","display":"y"},{"value":"a"}]`:     `[{"display":"x","value":"a"},{"display":"y","value":"a"},{"value":"a"}]`,
+		`[{"type":"work"},{"type":"work"}]`:                                           `[{"type":"work"},{"type":"work"}]`,
+		`["a","a"]`:                                                                   `["a","a"]`,
+	} {
+		for _, request := range []string{
+			"POST /Users\n\n" + `{"schemas":["` + scim.SchemaUser + `"],"userName":"ada","emails":` + in + `}`,
+			"PATCH /Users/7\n\n" + `{"schemas":["` + scim.MessagePatchOp + `"],"Operations":[{"op":"replace","path":"emails","value":` + in + `}]}`,
+		} {
+			req, err := readText([]byte(request))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if req, _, err = Normalize(req); err != nil {
+				t.Fatal(err)
+			}
+			got := req.Resource["emails"]
+			if req.Op == scim.OpPatch {
+				got = req.Operations[0].Value
+			}
+			if got := string(scim.AppendJSON(nil, got)); got != want {
+				t.Errorf("%s %s: got %s, want %s", req.Op, in, got, want)
+			}
 		}
 	}
 }

@@ -18,8 +18,8 @@ func Validate(req *scim.Request) error {
 		return req.Type.Validate(req.Resource)
 	case scim.OpPatch:
 		for i, op := range req.Operations {
-			if op.Target.Attribute == nil || op.Op == "remove" {
-				continue
+			if op.Target.Attribute == nil || op.Op == "remove" || op.Target.Writable() != nil {
+				continue // a value is no matter where none may be set: policy refuses that, as a question of mutability
 			}
 			err := op.Target.Check(op.Value)
 			if _, isList := op.Value.([]any); isList && op.Path.ValueExpression != nil && err == nil {

@@ -26,6 +26,7 @@ func TestValidate(t *testing.T) {
 		{"PATCH /Users/7\n\n" + patch + `{"op":"remove","path":"title"},{"op":"add","path":"emails[type eq \"work\"]","value":[{"value":"a"},{"value":"b"}]}]}`, "400 invalidValue: Operations[1]: emails"},
 		{"PATCH /Users/7\n\n" + patch + `{"op":"add","path":"emails[type eq \"work\"]","value":"a"}]}`, "400 invalidValue: Operations[0]: emails "},
 		{"PATCH /Users/7\n\n" + patch + `{"op":"add","path":"emails[type eq \"work\"].value","value":["a","b"]}]}`, "400 invalidValue: Operations[0]: emails.value "},
+		{"PATCH /Users/7\n\n" + patch + `{"op":"replace","path":"meta.created","value":"x"}]}`, ""}, // mutability is for policy to refuse
 		{"PATCH /Users/7\n\n" + patch + `{"op":"add","value":{"colour":{"any":"thing"}}}]}`, ""},
 		{"GET /Users?filter=active+gt+true", "400 invalidFilter: "},
 		{"GET /Users?filter=name+eq+%22x%22", "400 invalidFilter: "},

@@ -51,6 +51,10 @@ func TestScripts(t *testing.T) {
 				}
 				ts.Check(os.WriteFile(name, version.ReplaceAll(content, []byte("schema9")), 0o600))
 			},
+			// upstream NAME PROFILE sets the variable NAME to the base URL of a simulated upstream.
+			"upstream": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], upstreamURL(ts, args[1]))
+			},
 			// readyz NAME STATUS BODY sets the variable NAME to the address of an admin listener that answers so.
 			"readyz": func(ts *testscript.TestScript, _ bool, args []string) {
 				status, err := strconv.Atoi(args[1])

@@ -142,16 +142,7 @@ func (d *demo) start(ctx context.Context) error {
 	conn.Tokens = append(conn.Tokens, second.Tokens...)
 	conn.Upstream.RequestsPerSecond, conn.Upstream.InFlight = pace, 8
 	conn.Upstream.Timeout = 2 * time.Second
-	cfg := &config.Config{
-		Listen: "127.0.0.1:0", Admin: config.Admin{Listen: "127.0.0.1:0"},
-		Database: filepath.Join(dir, "scimgate.db"), KeyFile: filepath.Join(dir, "scimgate.db.key"),
-		Limits:      config.Limits{Body: config.DefaultBody, Concurrent: config.DefaultConcurrent, Wait: config.DefaultWait, DrainTimeout: config.DefaultDrainTimeout},
-		Connections: []config.Connection{conn},
-	}
-	if d.app, err = open(ctx, cfg, slog.New(slog.DiscardHandler)); err != nil {
-		return err
-	}
-	if err := d.app.start(ctx); err != nil {
+	if d.app, err = onLoopback(ctx, dir, conn); err != nil {
 		return err
 	}
 	url := d.app.tenantURL(0)
@@ -174,6 +165,23 @@ func (d *demo) start(ctx context.Context) error {
 		d.say("client    Entra-like job %d: %d users, dialect %s", i+1, len(d.people[i]), dialect)
 	}
 	return nil
+}
+
+// onLoopback starts a gateway with one connection on free ports of loopback, its database in a folder.
+func onLoopback(ctx context.Context, dir string, conn config.Connection) (*app, error) {
+	a, err := open(ctx, &config.Config{
+		Listen: "127.0.0.1:0", Admin: config.Admin{Listen: "127.0.0.1:0"},
+		Database: filepath.Join(dir, "scimgate.db"), KeyFile: filepath.Join(dir, "scimgate.db.key"),
+		Limits:      config.Limits{Body: config.DefaultBody, Concurrent: config.DefaultConcurrent, Wait: config.DefaultWait, DrainTimeout: config.DefaultDrainTimeout},
+		Connections: []config.Connection{conn},
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	if err := a.start(ctx); err != nil {
+		return nil, errors.Join(err, a.stop())
+	}
+	return a, nil
 }
 
 // cast makes the people: half of them for each job.

@@ -66,7 +66,7 @@ var owners = map[string][]string{
 	"modernc.org/sqlite":                  {"gateway/store"},
 	"golang.org/x/sys":                    {"gateway/store"},
 	"golang.org/x/mod":                    {"gateway/audit"},
-	"github.com/goccy/go-yaml":            {"config", "config/profile"},
+	"github.com/goccy/go-yaml":            {"config", "config/profile", "conformance"},
 	"github.com/spf13/cobra":              {"cmd/scimgate"},
 	"golang.org/x/term":                   {"cmd/scimgate"},
 	"github.com/mattn/go-isatty":          {"cmd/scimgate"},

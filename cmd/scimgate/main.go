@@ -45,7 +45,7 @@ const (
 // commands are the subcommands. env is os.Getenv.
 func commands(env func(string) string) []*cobra.Command {
 	return []*cobra.Command{
-		newServe(env), newDemo(env), newSimulate(),
+		newServe(env), newDemo(env), newSimulate(), newConformance(env),
 		newCheck(env), newExplain(env), newAudit(env), newProfiles(env), newRules(env), newToken(), newHealth(env), newVersion(),
 	}
 }

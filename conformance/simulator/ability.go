@@ -93,7 +93,8 @@ func compileKind(p *profile.Profile, r *profile.Resource, rt *scim.ResourceType,
 		}
 		return true
 	})
-	k.announced = rt.Restrict(func(ref scim.Ref) bool { return k.has.Whole(ref) || ref.Sub != "" && k.has.Touches(ref) })
+	k.announced = rt.Restrict(func(ref scim.Ref) bool { return k.has.Whole(ref) || ref.Sub != "" && k.has.Touches(ref) }).
+		RestrictValues(k.has.Canonical)
 	k.shelf = k.newShelf()
 	k.compileUnique(a)
 	return k, nil

@@ -3,6 +3,7 @@ package scim
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // AttributeSet is a set of attribute paths of one resource type: what some service provider stores. A path may
@@ -73,6 +74,24 @@ func (s *AttributeSet) Whole(ref Ref) bool {
 	}
 	return slices.ContainsFunc(s.entries[ref.Parent()], func(e setEntry) bool {
 		return e.filter == nil && (e.sub == "" || e.sub == ref.Sub)
+	})
+}
+
+// Canonical returns the canonical values that a sub-attribute can have in what the set holds: with nothing but
+// emails[type eq "work"].value in it, the type is "work".
+func (s *AttributeSet) Canonical(ref Ref, sub *Attribute) []string {
+	if s.complete {
+		return sub.Canonical
+	}
+	return slices.DeleteFunc(slices.Clone(sub.Canonical), func(value string) bool {
+		return !slices.ContainsFunc(s.entries[ref.Parent()], func(e setEntry) bool {
+			for name, wanted := range EqualTerms(e.filter) {
+				if text, ok := wanted.(string); ok && strings.EqualFold(name, ref.Sub) {
+					return strings.EqualFold(text, value)
+				}
+			}
+			return true
+		})
 	})
 }
 

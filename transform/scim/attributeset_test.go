@@ -40,6 +40,36 @@ func TestNewAttributeSet(t *testing.T) {
 	}
 }
 
+// Discovery lists the types of e-mail address that a set can hold (RFC 7643, Section 7), and no others.
+func TestCanonicalValues(t *testing.T) {
+	for _, tt := range []struct {
+		path     string
+		complete bool
+		want     string
+	}{
+		{`emails[type eq "work"].value`, false, "work"},
+		{`emails[TYPE eq "WORK" and primary eq true].value`, false, "work"},
+		{`emails[primary eq true].type`, false, "work home other"},
+		{`emails[type eq "work" or type eq "home"].value`, false, "work home other"},
+		{"emails", false, "work home other"},
+		{`emails[type eq "work"].value`, true, "work home other"},
+		{"userName", false, ""},
+	} {
+		user := UserType()
+		set, _, err := NewAttributeSet(user, tt.complete, []string{tt.path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		narrowed, _ := user.RestrictValues(set.Canonical).Lookup(Ref{Name: "emails", Sub: "type"})
+		if got := strings.Join(narrowed.Leaf().Canonical, " "); got != tt.want {
+			t.Errorf("%s, complete %v: got %s, want %s", tt.path, tt.complete, got, tt.want)
+		}
+		if whole, _ := user.Lookup(Ref{Name: "emails", Sub: "type"}); len(whole.Leaf().Canonical) != 3 {
+			t.Errorf("%s: the type itself changed", tt.path)
+		}
+	}
+}
+
 func TestAttributeSetWholeTouches(t *testing.T) {
 	manager := SchemaEnterpriseUser + ":manager"
 	set := setOf(t, "USERNAME", "name.givenName", "name.familyName", `emails[Type eq "work" and primary eq true].value`, "phoneNumbers.value", "addresses", "manager.value", `roles[type eq "a"]`)

@@ -3,6 +3,7 @@ package scim
 import (
 	"hash/fnv"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -167,6 +168,34 @@ func (s *Schema) restrict(urn string, keep func(Ref) bool) *Schema {
 		}
 	}
 	return out
+}
+
+// RestrictValues makes a resource type whose sub-attributes have those canonical values that values returns. The type
+// itself is not changed.
+func (rt *ResourceType) RestrictValues(values func(Ref, *Attribute) []string) *ResourceType {
+	out := &ResourceType{Name: rt.Name, Endpoint: rt.Endpoint, common: rt.common, Core: rt.Core.restrictValues("", values)}
+	for _, e := range rt.Extensions {
+		out.Extensions = append(out.Extensions, e.restrictValues(e.ID, values))
+	}
+	return out
+}
+
+func (s *Schema) restrictValues(urn string, values func(Ref, *Attribute) []string) *Schema {
+	out := *s
+	out.Attributes = slices.Clone(s.Attributes)
+	for i, a := range out.Attributes {
+		c := *a
+		c.Sub = slices.Clone(a.Sub)
+		for j, sub := range c.Sub {
+			if len(sub.Canonical) > 0 {
+				narrowed := *sub
+				narrowed.Canonical = values(Ref{Schema: urn, Name: a.Name, Sub: sub.Name}, sub)
+				c.Sub[j] = &narrowed
+			}
+		}
+		out.Attributes[i] = &c
+	}
+	return &out
 }
 
 // Discover answers OpDiscover from the resource types and abilities of a service provider: req.ID is the path

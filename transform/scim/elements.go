@@ -62,9 +62,10 @@ func (p *Patch) setList(op string, t Target, value any) error {
 			return err
 		}
 	}
+	byID := t.Attribute.SubAttribute("$ref") != nil // a resource is referred to once, whoever has filled in its type
 	touched := make([]int, 0, len(given))
 	for _, e := range given {
-		i, ok := known.find(list, e)
+		i, ok := known.find(list, e, byID)
 		if ok {
 			complete(list[i], e, t)
 		} else {
@@ -419,7 +420,9 @@ func (x index) first(k key, i int) {
 	}
 }
 
-func (x index) find(list []any, e any) (int, bool) {
+// find finds the element that has the pair of value and type that e has; with byID, one that has its value is enough
+// when either has no type.
+func (x index) find(list []any, e any, byID bool) (int, bool) {
 	value, kind, ok := identity(e)
 	if !ok {
 		i, ok := x[key{json: string(AppendJSON(nil, e))}]
@@ -427,6 +430,9 @@ func (x index) find(list []any, e any) (int, bool) {
 	}
 	if i, ok := x[key{value: value, kind: kind, typed: true}]; ok {
 		return i, true
+	}
+	if !byID {
+		return 0, false
 	}
 	if kind == "" {
 		i, ok := x[key{value: value}]

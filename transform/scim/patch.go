@@ -28,8 +28,8 @@ type PatchOp struct {
 //   - remove of a whole multi-valued attribute with a value, which the RFC does not know, removes the elements
 //     that have everything the value has. A value that fits no element removes none.
 //   - replace with null removes, add with null does nothing.
-//   - One object for a multi-valued attribute is one element. An added element with the value of another and no
-//     other type is that element (RFC 7643, Section 2.4), so it completes it.
+//   - One object for a multi-valued attribute is one element. An added element with the value and type of another is
+//     that element (RFC 7643, Section 2.4), so it completes it; so is a reference to a resource with no other type.
 //   - A sub-attribute of a multi-valued attribute without a value filter means that of every element.
 //   - Without a path, a read-only attribute is passed over as long as its value is the one it has.
 //
