@@ -374,11 +374,11 @@ func listResponse(a *answer) error {
 	list, isArray := resources.([]any)
 	switch {
 	case there && !isArray:
-		return errors.New("Resources is not an array")
+		return errors.New("got Resources that is not an array")
 	case !there && compareNumbers(n, "0") != 0:
 		// RFC 7644, Section 3.4.2: "Resources" is REQUIRED if totalResults is non-zero; count=0 is the exception of 3.4.2.4.
 		if size, ok := find(body, "itemsPerPage"); !ok || !equal(size, json.Number("0")) {
-			return fmt.Errorf("Resources is missing, but totalResults is %s", n)
+			return fmt.Errorf("got no Resources, but totalResults is %s", n)
 		}
 	case compareNumbers(json.Number(fmt.Sprint(len(list))), n) > 0:
 		return fmt.Errorf("%d Resources, but totalResults is %s", len(list), n)

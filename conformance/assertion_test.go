@@ -161,7 +161,7 @@ func TestWholeAnswers(t *testing.T) {
 		{"list", "list", 200, message, `{` + list + `,"totalResults":3,"startIndex":1,"itemsPerPage":1,"Resources":[{}]}`, ""},
 		{"empty list", "list", 200, message, `{` + list + `,"totalResults":0}`, ""},
 		{"count 0", "list", 200, message, `{` + list + `,"totalResults":3,"itemsPerPage":0}`, ""},
-		{"no resources", "list", 200, message, `{` + list + `,"totalResults":3}`, "Resources is missing"},
+		{"no resources", "list", 200, message, `{` + list + `,"totalResults":3}`, "got no Resources"},
 		{"too many", "list", 200, message, `{` + list + `,"totalResults":0,"Resources":[{}]}`, "1 Resources, but"},
 		{"the count as items per page", "list", 200, message, `{` + list + `,"totalResults":5,"itemsPerPage":20,"Resources":[{}]}`, ""},
 		{"items per page", "list", 200, message, `{` + list + `,"totalResults":5,"itemsPerPage":1,"Resources":[{},{}]}`, "got itemsPerPage 1 with 2"},
