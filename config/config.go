@@ -39,7 +39,8 @@ type Config struct {
 	// configuration file if there is one.
 	Database string
 	// KeyFile is the path of the key for the keyed hashes (HMAC) in the trail; it is created with mode 0600 at the
-	// first start. Default: Database + ".key".
+	// first start. Default: Database + ".key". Beside it, with .key replaced, stand the key that signs the trail
+	// (.signing-key), the .public-key and the newest .checkpoint: each database needs a KeyFile of its own.
 	KeyFile string
 	// Log is what is logged and how.
 	Log Log

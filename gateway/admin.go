@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"io"
 	"net/http"
 	"time"
 
@@ -19,10 +20,14 @@ type AdminConfig struct {
 	Token func() (string, error)
 	// Draining reports that the process is about to stop.
 	Draining func() bool
+	// Signed says why the trail is not signed, nil while it is; nil for a trail that nobody signs.
+	Signed func() error
+	// PublicKey is the key that the trail is signed with, as text.
+	PublicKey string
 }
 
-// NewAdmin makes the handler of the admin listener: /healthz and /readyz, open, and /metrics. None of its routes
-// exists on the SCIM listener.
+// NewAdmin makes the handler of the admin listener: /healthz and /readyz, open, /metrics and /audit/public-key. None of
+// its routes exists on the SCIM listener.
 func NewAdmin(cfg AdminConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -33,17 +38,28 @@ func NewAdmin(cfg AdminConfig) http.Handler {
 		writeJSON(w, status, body)
 	})
 	mux.Handle("GET /metrics", cfg.guard(cfg.Metrics.handler()))
+	mux.Handle("GET /audit/public-key", cfg.guard(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, cfg.PublicKey+"\n") // the client is gone when this fails
+	})))
 	return mux
 }
 
-// readiness is red when a request could not be answered properly here: the trail cannot be written, or the
-// process is stopping. An upstream that is down does not make it red: the gateway is what has to answer then.
+// readiness is red when a request could not be answered properly here: the trail cannot be written or contradicts its
+// checkpoints, or the process is stopping. An upstream that is down does not make it red: the gateway is what has to answer then.
 func (cfg *AdminConfig) readiness() (int, map[string]any) {
 	status, word := http.StatusOK, "ready"
 	body := map[string]any{"trail": "writable"}
 	if err := cfg.Store.Healthy(); err != nil {
 		status, word = http.StatusServiceUnavailable, "not ready"
 		body["trail"] = err.Error()
+	}
+	if cfg.Signed != nil {
+		body["checkpoints"] = "signed"
+		if err := cfg.Signed(); err != nil {
+			status, word = http.StatusServiceUnavailable, "not ready"
+			body["checkpoints"] = err.Error()
+		}
 	}
 	if cfg.Draining != nil && cfg.Draining() {
 		status, word = http.StatusServiceUnavailable, "stopping"

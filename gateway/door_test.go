@@ -164,7 +164,7 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 	}
 	try("BREW", "/scim/v2/Users", "401")
 	try("BREW", "/b/scim", "401")
-	for _, path := range []string{"/", "/healthz", "/readyz", "/metrics", "/scim", "/scim/v2x/Users", "/scim/v1/Users", "/debug/pprof/", "/SCIM/v2/Users"} {
+	for _, path := range []string{"/", "/healthz", "/readyz", "/metrics", "/audit/public-key", "/scim", "/scim/v2x/Users", "/scim/v1/Users", "/debug/pprof/", "/SCIM/v2/Users"} {
 		try("GET", path, "404")
 	}
 }
@@ -419,9 +419,11 @@ func TestAdmin(t *testing.T) {
 	p := newHarness(t, builtin(t, "bluejeans"))
 	p.metrics.Watch("test", p.gateway.Upstream)
 	draining, failing := false, false
+	var unsigned error
 	open := NewAdmin(AdminConfig{Store: p.store, Metrics: p.metrics, Gateways: []*Gateway{p.gateway}})
 	guarded := NewAdmin(AdminConfig{
 		Store: p.store, Metrics: p.metrics, Gateways: []*Gateway{p.gateway}, Draining: func() bool { return draining },
+		Signed: func() error { return unsigned }, PublicKey: "scimgate.trail/1+2+3",
 		Token: func() (string, error) {
 			if failing {
 				return "", errors.New("the file is gone")
@@ -450,6 +452,8 @@ func TestAdmin(t *testing.T) {
 		{"metrics without a token", "GET", "/metrics", "", guarded, 401, "admin token"},
 		{"metrics with a wrong one", "GET", "/metrics", testToken, guarded, 401, "admin token"},
 		{"metrics", "GET", "/metrics", "admin-token", guarded, 200, `scimgate_requests_total{action="created",connection="test",op="create",status="201"} 1`},
+		{"public key without a token", "GET", "/audit/public-key", "", guarded, 401, "admin token"},
+		{"public key", "GET", "/audit/public-key", "admin-token", guarded, 200, "scimgate.trail/1+2+3\n"},
 		{"metrics on loopback", "GET", "/metrics", "", open, 200, `scimgate_upstream_attempts_total{connection="test",op="create",status="201"} 1`},
 		{"no SCIM here", "GET", "/scim/v2/Users", "admin-token", guarded, 404, ""},
 		{"no writes", "POST", "/healthz", "", guarded, 405, ""},
@@ -466,7 +470,11 @@ func TestAdmin(t *testing.T) {
 	if status, text := ask(guarded, "GET", "/readyz", ""); status != 503 || !strings.Contains(text, "stopping") {
 		t.Errorf("draining: got %d %s, want 503", status, text)
 	}
-	draining = false
+	draining, unsigned = false, errors.New("record 7 was changed")
+	if status, text := ask(guarded, "GET", "/readyz", ""); status != 503 || !strings.Contains(text, `"checkpoints":"record 7 was changed"`) {
+		t.Errorf("a trail that is not signed: got %d %s, want 503", status, text)
+	}
+	unsigned = nil
 	if err := p.store.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,16 @@ func gauge(name, help string, labels prometheus.Labels, value func() float64) pr
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)
 }
 
+// WatchSigning adds whether the trail is signed; unsigned says why it is not.
+func (m *Metrics) WatchSigning(unsigned func() error) {
+	m.registry.MustRegister(gauge("scimgate_trail_signed", "1 while checkpoints of the trail are signed.", nil, func() float64 {
+		if unsigned() != nil {
+			return 0
+		}
+		return 1
+	}))
+}
+
 // Watch adds the state of a connection's upstream.
 func (m *Metrics) Watch(connection string, c *upstream.Client) {
 	labels := prometheus.Labels{"connection": connection}

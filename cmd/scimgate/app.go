@@ -26,6 +26,8 @@ type app struct {
 	cfg      *config.Config
 	log      *slog.Logger
 	store    *store.Store
+	signer   *audit.Signer
+	signing  *audit.Checkpointer
 	metrics  *gateway.Metrics
 	gateways []*gateway.Gateway
 	clients  []*upstream.Client
@@ -36,12 +38,13 @@ type app struct {
 	running             sync.WaitGroup
 	failed              chan error // a listener that gave up
 	stopReconcile       context.CancelFunc
+	stopSigning         func() // returns when the end of the trail is signed
 }
 
 // open makes everything that the configuration asks for and listens, without answering yet. What was opened before
 // an error is closed again.
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{cfg: cfg, log: log, failed: make(chan error, 2), stopReconcile: func() {}}
+	a := &app{cfg: cfg, log: log, failed: make(chan error, 2), stopReconcile: func() {}, stopSigning: func() {}}
 	defer func() {
 		if err != nil {
 			_ = a.release()
@@ -57,7 +60,11 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, er
 	if err != nil {
 		return nil, err
 	}
+	if err := a.openSigner(ctx); err != nil {
+		return nil, err
+	}
 	a.metrics = gateway.NewMetrics(a.store)
+	a.metrics.WatchSigning(a.signing.Healthy)
 	redactor := audit.NewRedactor(key)
 	door := gateway.DoorConfig{
 		PublicURL: cfg.PublicURL, Body: cfg.Limits.Body, Concurrent: cfg.Limits.Concurrent, Wait: cfg.Limits.Wait, Logger: log,
@@ -73,7 +80,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, er
 		}
 		door.Connections = append(door.Connections, conn)
 	}
-	admin := gateway.AdminConfig{Store: a.store, Metrics: a.metrics, Gateways: a.gateways, Draining: a.draining.Load}
+	admin := gateway.AdminConfig{Store: a.store, Metrics: a.metrics, Gateways: a.gateways, Draining: a.draining.Load,
+		Signed: a.signing.Healthy, PublicKey: a.signer.PublicKey()}
 	if cfg.Admin.Token != nil {
 		admin.Token = func() (string, error) {
 			s, err := cfg.Admin.Token.Get()
@@ -87,6 +95,39 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, er
 		return nil, fmt.Errorf("the admin listener: %w", err)
 	}
 	return a, nil
+}
+
+// openSigner makes what signs the trail. The private key stays outside the database, so that whoever can change that
+// cannot sign; the public key stands beside it for those who verify.
+func (a *app) openSigner(ctx context.Context) (err error) {
+	private, public, kept := signingFiles(a.cfg.KeyFile)
+	if a.signer, err = audit.SignerFor(ctx, a.store, private); err != nil {
+		return err
+	}
+	if err := a.signer.WritePublicKey(public); err != nil {
+		return err
+	}
+	a.signing, err = audit.NewCheckpointer(audit.CheckpointerConfig{Store: a.store, Signer: a.signer, Kept: kept, Logger: a.log})
+	return err
+}
+
+// signingFiles are the files of the key pair that signs the trail, and of the newest checkpoint, beside the trail's other
+// key.
+func signingFiles(keyFile string) (private, public, kept string) {
+	base := strings.TrimSuffix(keyFile, ".key")
+	return base + ".signing-key", base + ".public-key", base + ".checkpoint"
+}
+
+// startSigning signs until stopSigning is called.
+func (a *app) startSigning(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	a.signing.Check(ctx)
+	go func() {
+		defer close(ended)
+		a.signing.Run(ctx)
+	}()
+	a.stopSigning = func() { cancel(); <-ended }
 }
 
 // connect makes the path of one connection.
@@ -134,6 +175,7 @@ func (a *app) listen(ctx context.Context, address string, files config.TLS, hand
 
 // start answers requests and takes over what a process that died left open.
 func (a *app) start(ctx context.Context) error {
+	a.startSigning(ctx)
 	taken, err := a.store.TakeOver(ctx)
 	if err != nil {
 		return err
@@ -206,6 +248,7 @@ func (a *app) release() error {
 	for _, c := range a.clients {
 		c.Close()
 	}
+	a.stopSigning() // after all that may still be recorded
 	if a.store == nil {
 		return nil
 	}

@@ -24,17 +24,22 @@ func newAudit(env func(string) string) *cobra.Command {
 		Short: "Read the audit trail",
 		Long: "Read the audit trail from the database of a gateway, also while `scimgate serve` runs on it. Nothing is changed.\n\n" +
 			"A write leaves two records, its intent and its outcome; a read, a refusal and a request without valid credentials\n" +
-			"leave one. Values of attributes stand in the trail as keyed hashes, except userName, id, externalId and active.",
+			"leave one. Values of attributes stand in the trail as keyed hashes, except userName, id, externalId and active.\n\n" +
+			"A running gateway signs the trail about once a second: `verify` tells whether it was changed since, `prove` shows a\n" +
+			"single record to somebody without the database, and `checkpoint` prints what to keep elsewhere.",
 		Example: "  scimgate audit tail --follow\n" +
 			"  scimgate audit search --user babs@example.com --since 24h\n" +
-			"  scimgate audit export -o trail.jsonl",
-	}, newAuditTail(env), newAuditSearch(env), newAuditExport(env))
+			"  scimgate audit export -o trail.jsonl\n" +
+			"  scimgate audit verify --key trail.public-key trail.jsonl",
+	}, newAuditTail(env), newAuditSearch(env), newAuditExport(env), newAuditVerify(env), newAuditProve(env),
+		newAuditCheckpoint(env), newAuditPublicKey(env))
 }
 
 // trailFlags say which database, which records of it, and how they are shown.
 type trailFlags struct {
 	env              func(string) string
 	database, config string
+	keyFile          string // of the trail's keys; known when the database is open
 
 	query         audit.Query
 	since, until  string
@@ -118,7 +123,7 @@ func moment(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%s: want a time such as 2027-01-31T08:00:00Z, or a duration such as 2h or 7d", shown(text))
 }
 
-// open opens the database that the flags name, and leaves its path in database.
+// open opens the database that the flags name, and leaves its path in database and that of its keys in keyFile.
 func (f *trailFlags) open(cmd *cobra.Command) (*store.Reader, error) {
 	if f.database != "" && f.config != "" {
 		return nil, usage(cmd, "--database and --config both name a database: leave one out")
@@ -132,10 +137,13 @@ func (f *trailFlags) open(cmd *cobra.Command) (*store.Reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		path = cfg.Database
+		path, f.keyFile = cfg.Database, cfg.KeyFile
 	}
 	if path == "" {
 		path = config.DefaultDatabase
+	}
+	if f.keyFile == "" {
+		f.keyFile = path + ".key"
 	}
 	if strings.Contains(path, "://") { // it may hold a password: it is not shown
 		return nil, usage(cmd, "the database is a URL: this release reads SQLite files only, name one with --database")
@@ -145,17 +153,22 @@ func (f *trailFlags) open(cmd *cobra.Command) (*store.Reader, error) {
 }
 
 // read opens the database for use, with the query that the flags make.
-func (f *trailFlags) read(cmd *cobra.Command, use func(*store.Reader, audit.Query) error) (err error) {
+func (f *trailFlags) read(cmd *cobra.Command, use func(*store.Reader, audit.Query) error) error {
 	q, err := f.selection(cmd, time.Now())
 	if err != nil {
 		return err
 	}
+	return f.use(cmd, func(r *store.Reader) error { return use(r, q) })
+}
+
+// use opens the database for use.
+func (f *trailFlags) use(cmd *cobra.Command, use func(*store.Reader) error) (err error) {
 	r, err := f.open(cmd)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	return use(r, q)
+	return use(r)
 }
 
 func newAuditTail(env func(string) string) *cobra.Command {

@@ -23,7 +23,10 @@ func newAuditExport(env func(string) string) *cobra.Command {
 		Short: "Write records as JSON lines",
 		Long: "Write the records that the flags select, or all, as JSON lines in the order of the trail: the bytes of each record\n" +
 			"are those that are stored. The export ends with the record that is the newest when it begins. A file is complete\n" +
-			"or does not appear: it is written under another name and renamed, with mode 0600 because the trail names people.",
+			"or does not appear: it is written under another name and renamed, with mode 0600 because the trail names people.\n\n" +
+			"An export of the whole trail can be verified with `scimgate audit verify`: it has further lines, with \"leaves\" for\n" +
+			"every 256 records and at the end with \"checkpoint\". They are left out of a selection, which nothing can be proven\n" +
+			"of as a whole (`scimgate audit prove` proves single records), and on a terminal.",
 		Example: "  scimgate audit export -o trail.jsonl\n" +
 			"  scimgate audit export --since 2027-01-01T00:00:00Z --until 2027-02-01T00:00:00Z | gzip > january.jsonl.gz",
 		Args: noArgs,
@@ -67,6 +70,9 @@ func (e *exporter) write(ctx context.Context, w io.Writer) (written int64, err e
 	}
 	progress := progress{screen: e.messages, total: head.Records}
 	defer progress.end()
+	if e.query == (audit.Query{}) && !e.safe {
+		return audit.Export(ctx, e.reader, head.Records, w, progress.at)
+	}
 	buffer := bufio.NewWriterSize(w, 256<<10)
 	var line []byte
 	for rec, err := range e.reader.Search(ctx, e.query) {
@@ -91,17 +97,26 @@ func (e *exporter) write(ctx context.Context, w io.Writer) (written int64, err e
 	return written, nil
 }
 
-// writeFile makes the file at path appear when it is complete and durable.
+// writeFile writes the export to a file.
 func (e *exporter) writeFile(ctx context.Context, path string) (written int64, err error) {
+	err = writeWhole(path, e.database, "the export", func(w io.Writer) error {
+		written, err = e.write(ctx, w)
+		return err
+	})
+	return written, err
+}
+
+// writeWhole makes the file at path appear when it is complete and durable. what names it in errors.
+func writeWhole(path, database, what string, write func(io.Writer) error) (err error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%s is not a regular file: name another, or leave -o out to write to stdout", path)
+		return fmt.Errorf("%s is not a regular file: name another, or leave -o out to write to stdout", path)
 	}
-	if isDatabase(path, e.database) {
-		return 0, fmt.Errorf("%s belongs to the database: name another file", path)
+	if isDatabase(path, database) {
+		return fmt.Errorf("%s belongs to the database: name another file", path)
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
-		return 0, fmt.Errorf("write the export: %w", err)
+		return fmt.Errorf("write %s: %w", what, err)
 	}
 	defer func() {
 		if err != nil {
@@ -109,19 +124,15 @@ func (e *exporter) writeFile(ctx context.Context, path string) (written int64, e
 			err = errors.Join(err, os.Remove(file.Name()))
 		}
 	}()
-	if written, err = e.write(ctx, file); err != nil {
-		return written, err
+	if err = write(file); err != nil {
+		return err
 	}
-	if err = file.Sync(); err != nil {
-		return written, fmt.Errorf("write the export: %w", err)
+	for _, step := range []func() error{file.Sync, file.Close, func() error { return os.Rename(file.Name(), path) }} {
+		if err = step(); err != nil {
+			return fmt.Errorf("write %s: %w", what, err)
+		}
 	}
-	if err = file.Close(); err != nil {
-		return written, fmt.Errorf("write the export: %w", err)
-	}
-	if err = os.Rename(file.Name(), path); err != nil {
-		return written, fmt.Errorf("write the export: %w", err)
-	}
-	return written, nil
+	return nil
 }
 
 // isDatabase reports whether path is one of the files that a gateway needs.
@@ -130,7 +141,7 @@ func isDatabase(path, database string) bool {
 	if err != nil {
 		return false
 	}
-	for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".key"} {
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".key", ".signing-key", ".public-key", ".checkpoint"} {
 		if other, err := os.Stat(database + suffix); err == nil && os.SameFile(info, other) {
 			return true
 		}

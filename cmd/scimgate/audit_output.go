@@ -148,7 +148,7 @@ func callText(c audit.Call) string {
 // progress tells people on a terminal how far long work has come.
 type progress struct {
 	screen *screen
-	total  int64
+	total  int64 // 0 when it is not known
 	next   time.Time
 	shown  bool
 }
@@ -162,9 +162,11 @@ func (p *progress) at(done int64) {
 		return
 	}
 	if now := time.Now(); now.After(p.next) {
-		if p.next = now.Add(progressEvery); p.total > 0 {
+		p.next, p.shown = now.Add(progressEvery), true
+		if p.total > 0 {
 			p.screen.printf("\r%d of %d records (%d %%)", done, p.total, done*100/p.total)
-			p.shown = true
+		} else {
+			p.screen.printf("\r%d records", done)
 		}
 	}
 }

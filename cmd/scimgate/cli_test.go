@@ -40,6 +40,20 @@ func TestScripts(t *testing.T) {
 			"trail": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(writeTrail(ts.MkAbs(args[0])))
 			},
+			// sign DATABASE signs its trail as a gateway does.
+			"sign": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(signTrail(ts.MkAbs(args[0])))
+			},
+			// replace FILE OLD NEW changes the first OLD of a file, NEW being of the same length in a database.
+			"replace": func(ts *testscript.TestScript, _ bool, args []string) {
+				name := ts.MkAbs(args[0])
+				content, err := os.ReadFile(name)
+				ts.Check(err)
+				if !bytes.Contains(content, []byte(args[1])) {
+					ts.Fatalf("%s has no %q", name, args[1])
+				}
+				ts.Check(os.WriteFile(name, bytes.Replace(content, []byte(args[1]), []byte(args[2]), 1), 0o600))
+			},
 			// newer DATABASE lets a newer program have written it.
 			"newer": func(ts *testscript.TestScript, _ bool, args []string) {
 				name := ts.MkAbs(args[0])

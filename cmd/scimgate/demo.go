@@ -414,9 +414,11 @@ func (d *demo) stop() error {
 	err := d.app.stop()
 	d.sim.Close()
 	d.upstream.Close()
+	d.expect("the trail verified with its public key", "holds, signed to its end", d.verified())
 	if d.keep == "" {
 		return errors.Join(err, os.RemoveAll(filepath.Dir(d.app.cfg.Database)))
 	}
-	d.say("\n  The database stays in %s", d.app.cfg.Database)
+	d.say("\n  The database stays in %s. Verify its trail, then change a byte of it and verify again:", d.app.cfg.Database)
+	d.say("  %s audit verify --database %s --key %s", programName(), d.app.cfg.Database, d.app.signer.PublicKey())
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"scimgate/conformance/entra"
 	"scimgate/gateway/audit"
+	"scimgate/gateway/store"
 	"scimgate/transform/scim"
 )
 
@@ -187,6 +188,28 @@ func (d *demo) id(p entra.Person) string {
 		}
 	}
 	return ""
+}
+
+// verified is what `scimgate audit verify` says about the trail that was left.
+func (d *demo) verified() string {
+	ctx := context.Background() // also after an interrupt
+	r, err := store.OpenReadOnly(ctx, d.app.cfg.Database)
+	if err != nil {
+		return err.Error()
+	}
+	defer r.Close()
+	key, err := audit.ParsePublicKey(d.app.signer.PublicKey())
+	if err != nil {
+		return err.Error()
+	}
+	sum, err := (&audit.Verification{Key: key}).Trail(ctx, r)
+	switch {
+	case err != nil:
+		return err.Error()
+	case sum.Signed < sum.Records:
+		return fmt.Sprintf("%d of %d records are not signed", sum.Records-sum.Signed, sum.Records)
+	}
+	return "holds, signed to its end"
 }
 
 // holds is what the upstream holds of a user.

@@ -24,7 +24,7 @@ func newServe(env func(string) string) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the gateway",
 		Long: `Run the gateway: the SCIM listener that Microsoft Entra ID is pointed at, and the admin listener with health,
-readiness and metrics.
+readiness, metrics and the public key that the trail is verified with.
 
 The configuration is a file (--config or SCIMGATE_CONFIG) or, for a single connection, the environment alone:
 
@@ -128,6 +128,7 @@ func greet(out *screen, a *app, token string) {
 	}
 	out.printf("  Admin         %s/readyz, %s/metrics\n", a.adminURL(), a.adminURL())
 	out.printf("  Trail         %s\n", a.cfg.Database)
+	out.printf("  Public key    %s\n", a.signer.PublicKey())
 	if a.cfg.TLS.Cert == "" {
 		out.printf("\nPlain HTTP: Entra itself speaks only HTTPS. Put a proxy that ends TLS in front, or configure tls.\n")
 	}

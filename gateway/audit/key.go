@@ -22,7 +22,9 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if err := createKey(path); err != nil && !errors.Is(err, fs.ErrExist) {
+	var fresh [KeySize]byte
+	rand.Read(fresh[:])
+	if err := createFile(path, fresh[:]); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create the trail's key: %w; make the folder writable, or put a file of %d random bytes there", err, KeySize)
 	}
 	return loadKey(path) // also when another process was faster
@@ -48,18 +50,16 @@ func loadKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// createKey writes the key beside its place and links it there: link fails when the name is taken, and no reader can
-// see half a key.
-func createKey(path string) (err error) {
+// createFile writes a key beside its place and links it there: link fails when the name is taken, and no reader can see
+// half a key.
+func createFile(path string, content []byte) (err error) {
 	dir := filepath.Dir(path)
 	file, err := os.CreateTemp(dir, filepath.Base(path)+".new-*") // O_EXCL, 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(file.Name())
-	var key [KeySize]byte
-	rand.Read(key[:])
-	_, err = file.Write(key[:])
+	_, err = file.Write(content)
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package audit is the language of the trail: what one record says, how it is written as JSON, and what of an attribute
-// value may stand in it.
+// Package audit is the language of the trail: what one record says, how it is written as JSON, what of an attribute value
+// may stand in it, and how it is signed, proven and verified.
 //
 // A write leaves two records: an intent, durable before anything is sent upstream, and one more that closes it: an
 // outcome, or "unknown" when nobody can tell what the upstream did, followed by "reconciled" once it could be asked.
@@ -8,7 +8,11 @@
 // durable.
 //
 // The JSON form is a contract: members are written in the order of the struct, empty ones are left out, and the bytes
-// that Append writes are the bytes that are stored and later hashed. Within version 1 members are only ever added.
+// that Append writes are the bytes that are stored and hashed. Within version 1 members are only ever added.
+//
+// Over these bytes stands a Merkle tree (RFC 6962, Section 2.1). A Checkpointer extends it behind the trail and signs its
+// root; a Verification tells from the public key alone whether records were changed, removed, reordered or cut since; a
+// Proof does so for one record, without the trail.
 //
 // The package does not know where records are stored (gateway/store), who reads them, nor what a request means.
 package audit

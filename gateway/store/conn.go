@@ -37,13 +37,13 @@ const (
 // conn is the writer's connection. It talks to the driver directly: database/sql would add its locking and conversions
 // to every statement, and the writer is one goroutine with one connection anyway. Statements run to their end; a commit
 // cannot be cancelled half way.
-type conn struct {
-	raw interface {
-		driver.Conn
-		driver.ConnPrepareContext
-		driver.ExecerContext
-		driver.QueryerContext
-	}
+type conn struct{ raw rawConn }
+
+type rawConn interface {
+	driver.Conn
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
 }
 
 func dial(name string) (*conn, error) {
@@ -57,12 +57,7 @@ func dial(name string) (*conn, error) {
 	}
 	c := &conn{}
 	var ok bool
-	if c.raw, ok = raw.(interface {
-		driver.Conn
-		driver.ConnPrepareContext
-		driver.ExecerContext
-		driver.QueryerContext
-	}); !ok {
+	if c.raw, ok = raw.(rawConn); !ok {
 		return nil, errors.Join(fmt.Errorf("the SQLite driver's connection %T lacks a method", raw), raw.Close())
 	}
 	return c, nil
@@ -147,7 +142,10 @@ func eachRow(rows driver.Rows, each func(row []driver.Value) error) error {
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
-			return errors.Join(err, rows.Close())
+			if closed := rows.Close(); err == nil { // it repeats the error of a row
+				err = closed
+			}
+			return err
 		}
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"scimgate/gateway/audit"
 	"scimgate/gateway/identity"
@@ -44,6 +47,7 @@ func child(path, mode string) {
 		for i := range 6 {
 			go write(s, i)
 		}
+		go checkpoints(s)
 	}
 	io.Copy(io.Discard, os.Stdin)
 }
@@ -74,6 +78,23 @@ func write(s *Store, lane int) {
 		}
 		fmt.Println("concluded", outcome.Seq, outcome.ID, rec.Seq)
 	}
+}
+
+// checkpoints signs the trail every few milliseconds and prints what it has signed.
+func checkpoints(s *Store) {
+	signer, err := audit.SignerFor(context.Background(), s, s.path+".signing-key")
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	c, err := audit.NewCheckpointer(audit.CheckpointerConfig{Store: s, Signer: signer, Every: 5 * time.Millisecond,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Signed: func(c *audit.Checkpoint) { fmt.Println("signed", c.Size, strconv.Quote(c.Note)) }})
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	c.Run(context.Background())
 }
 
 // start runs a child and waits until it has the database open.
@@ -127,30 +148,42 @@ func TestLockAcrossProcesses(t *testing.T) {
 	mustOpen(t, Config{Path: path})
 }
 
-// TestCrash kills a process in the middle of its writing, ten times on one database. Whatever was acknowledged must be
-// there, the numbers dense, and each intent closed by exactly one record after the next start took over.
+var crashes = flag.Int("crashes", 10, "how often TestCrash kills the process that writes")
+
+// TestCrash kills a process in the middle of its writing, again and again on one database. Whatever was acknowledged must be
+// there, the numbers dense, and each intent closed by exactly one record after the next start took over. The tree over the
+// trail extends every checkpoint that was ever printed.
 func TestCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gate.db")
+	var printed []string // checkpoints
 	acknowledged, boots := map[int64]string{}, map[string]bool{}
-	for round := range 10 {
+	for round := range *crashes {
 		cmd, lines, boot := start(t, path, "write")
 		boots[boot] = true
 		for n := 0; lines.Scan(); n++ {
+			if n == 40+17*(round%20) { // what is read later was printed before the kill all the same
+				cmd.Process.Kill()
+			}
 			words := strings.Fields(lines.Text())
 			if len(words) > 0 && words[0] == "error" {
 				t.Fatal(lines.Text())
 			}
-			if len(words) < 3 || len(words[2]) < 36 {
+			if len(words) < 3 || len(words[2]) < 36 && words[0] != "signed" {
 				break // the line that was cut by the kill
+			}
+			if words[0] == "signed" {
+				note, err := strconv.Unquote(strings.SplitN(lines.Text(), " ", 3)[2])
+				if err != nil {
+					break
+				}
+				printed = append(printed, note)
+				continue
 			}
 			seq, err := strconv.ParseInt(words[1], 10, 64)
 			if err != nil {
 				t.Fatal(err)
 			}
 			acknowledged[seq] = words[2]
-			if n == 40+17*round { // what is read later was printed before the kill all the same
-				cmd.Process.Kill()
-			}
 		}
 		cmd.Wait()
 		if round%2 == 0 { // a look from aside before anybody has repaired anything
@@ -171,6 +204,10 @@ func TestCrash(t *testing.T) {
 	all := trail(t, &s.Reader)
 	checkAcknowledged(t, all, acknowledged)
 	checkIntents(t, s, all)
+	key := sign(t, s)
+	if got, err := verify(t, path, key, printed...); err != nil || got.Signed != int64(len(all)) || len(printed) < *crashes {
+		t.Errorf("got %+v and %v with %d printed checkpoints, want all of %d records to hold against at least one of each process", got, err, len(printed), len(all))
+	}
 }
 
 func checkAcknowledged(t *testing.T, all []*audit.Record, acknowledged map[int64]string) {

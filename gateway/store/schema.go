@@ -98,6 +98,20 @@ var migrations = []string{
 		SELECT MAX(seq), MIN(seq), MIN(time), MAX(time) FROM trail GROUP BY (seq - 1) / 256;
 	INSERT INTO trail_requests (request_id, seq) SELECT request_id, seq FROM trail WHERE request_id IS NOT NULL;
 	INSERT INTO trail_users (user_key, seq) SELECT user_key, seq FROM trail WHERE user_key IS NOT NULL;`,
+
+	// The Merkle tree over the trail, in tiles of up to 256 hashes (audit.Tile), and the signed checkpoints. Neither is
+	// written with the records: audit.Checkpointer hands both over about once a second.
+	`CREATE TABLE trail_tiles (
+		level  INTEGER NOT NULL,
+		n      BIGINT NOT NULL,
+		hashes BLOB NOT NULL,
+		PRIMARY KEY (level, n)
+	);
+	CREATE TABLE checkpoints (
+		size INTEGER PRIMARY KEY, -- records covered
+		time BIGINT NOT NULL,     -- when it was signed, microseconds since 1970
+		note TEXT NOT NULL
+	);`,
 }
 
 // schemaVersion is the version that this program writes.
@@ -123,6 +137,18 @@ const (
 	sqlForeign      = `SELECT ` + intentColumns + ` FROM open_intents WHERE unknown = 0 AND boot <> $1 ORDER BY intent`
 	sqlUnreconciled = `SELECT ` + intentColumns + ` FROM open_intents WHERE unknown = 1 ORDER BY intent`
 	sqlCountIntents = `SELECT COUNT(*), COALESCE(SUM(unknown), 0) FROM open_intents`
+
+	sqlRecords    = `SELECT seq, record FROM trail WHERE seq > $1 ORDER BY seq LIMIT $2`
+	sqlTile       = `SELECT hashes FROM trail_tiles WHERE level = $1 AND n = $2`
+	sqlNewestNote = `SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1`
+	sqlNotes      = `SELECT note FROM checkpoints ORDER BY size`
+	sqlPutTile    = `INSERT INTO trail_tiles (level, n, hashes) VALUES ($1, $2, $3)
+		ON CONFLICT (level, n) DO UPDATE SET hashes = excluded.hashes`
+	sqlPutCheckpoint = `INSERT INTO checkpoints (size, time, note) VALUES ($1, $2, $3)
+		ON CONFLICT (size) DO UPDATE SET time = excluded.time, note = excluded.note`
+	// Of the checkpoints before $1 the newest of each minute stays, and of those before $2 the newest of each hour.
+	sqlThinCheckpoints = `DELETE FROM checkpoints WHERE time < $1 AND size NOT IN (
+		SELECT MAX(size) FROM checkpoints GROUP BY CASE WHEN time < $2 THEN -(time / 3600000000) ELSE time / 60000000 END)`
 
 	identityColumns = `upstream, resource_type, id, user_name, sent, external_id, kept, updated`
 	sqlPutIdentity  = `INSERT INTO identity (` + identityColumns + `, user_name_key, sent_key, changed)

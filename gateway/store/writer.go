@@ -35,6 +35,7 @@ type work struct {
 	how     closing             // what becomes of its row
 	opens   []driver.NamedValue // for sqlOpenIntent, for an intent; the first is filled when the place is known
 	changes []change
+	tree    *treeChange // of a checkpoint, which is no record: nothing else is set
 }
 
 // closing says what an open intent's row must be, and what becomes of it.
@@ -79,11 +80,13 @@ type writer struct {
 	head    int64 // seq of the last durable record; -1 when it and indexed must be read again
 	indexed int64 // seq of the last record that searches find by index
 	commits int   // since the database was opened
+	thinned int64 // when checkpoints were last thinned out, Unix microseconds
 
 	args [13]driver.NamedValue // for sqlInsertRecord, used anew by every record
 
 	begin, commit, rollback, readHead, readIndexed, insert, openIntent *stmt
 	closeIntent, markUnknown, putIdentity, deleteIdentity, probe       *stmt
+	putTile, putCheckpoint, thinCheckpoints                            *stmt
 	index                                                              []*stmt // sqlIndex
 	stmts                                                              []*stmt // all of them
 }
@@ -103,6 +106,7 @@ func (w *writer) init() (err error) {
 		{&w.readHead, sqlHead}, {&w.readIndexed, sqlIndexed}, {&w.insert, sqlInsertRecord},
 		{&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
 		{&w.putIdentity, sqlPutIdentity}, {&w.deleteIdentity, sqlDeleteIdentity}, {&w.probe, sqlPutMeta},
+		{&w.putTile, sqlPutTile}, {&w.putCheckpoint, sqlPutCheckpoint}, {&w.thinCheckpoints, sqlThinCheckpoints},
 	}
 	for i, query := range sqlIndex {
 		all = append(all, prepared{&w.index[i], query})
@@ -440,6 +444,9 @@ func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
 // apply stores one item and returns the new head. The item's condition comes first, so that there is nothing to undo
 // when it does not hold.
 func (w *writer) apply(it *item, head int64) (int64, error) {
+	if it.tree != nil {
+		return head, w.putTree(it.tree)
+	}
 	if it.closes != 0 {
 		closed, err := w.close(it.work)
 		if err != nil {
