@@ -23,6 +23,8 @@ func (t *Transform) Finish(rt *scim.ResourceType, r scim.Resource, held *Held, b
 	for _, e := range rt.Extensions {
 		if ext, ok := r[e.ID].(map[string]any); ok {
 			tidy(ext)
+		} else {
+			delete(r, e.ID) // nobody is shown what is no extension
 		}
 	}
 	tidy(r)

@@ -116,6 +116,15 @@ func TestFinishVersion(t *testing.T) {
 	}
 }
 
+// What is no object stands for no extension: it is not shown, and schemas and filters do not tell of it.
+func TestFinishNoExtension(t *testing.T) {
+	r, _ := builtin(t, "generic").Finish(scim.UserType(), object(t, `{"id":"7","`+enterprise+`":"a"}`), nil, "")
+	schemas, _ := r["schemas"].([]any)
+	if r[enterprise] != nil || len(schemas) != 1 {
+		t.Errorf("got %s, want the core schema alone", scim.AppendJSON(nil, r))
+	}
+}
+
 // References to resources of the upstream lead to the gateway, as the resources' locations do. What a client sent as a
 // reference to elsewhere comes back as it was sent.
 func TestFinishReferences(t *testing.T) {
