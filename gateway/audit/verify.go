@@ -418,11 +418,11 @@ func (p *packer) end(err error) {
 
 // placeOf reads the place that a record says it has: it begins as AppendHead writes it.
 func placeOf(record []byte) (int64, bool) {
-	rest, ok := cutPrefix(record, `{"v":`)
+	rest, ok := bytes.CutPrefix(record, []byte(`{"v":`))
 	for ok && len(rest) > 0 && rest[0] >= '0' && rest[0] <= '9' {
 		rest = rest[1:]
 	}
-	if rest, ok = cutPrefix(rest, `,"seq":`); !ok {
+	if rest, ok = bytes.CutPrefix(rest, []byte(`,"seq":`)); !ok {
 		return 0, false
 	}
 	end := 0
@@ -434,11 +434,4 @@ func placeOf(record []byte) (int64, bool) {
 	}
 	seq, err := strconv.ParseInt(string(rest[:end]), 10, 64)
 	return seq, err == nil
-}
-
-func cutPrefix(b []byte, prefix string) ([]byte, bool) {
-	if len(b) < len(prefix) || string(b[:len(prefix)]) != prefix {
-		return b, false
-	}
-	return b[len(prefix):], true
 }
