@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"scimgate/config"
 	"scimgate/config/profile"
 	"scimgate/gateway/audit"
 	"scimgate/gateway/store"
@@ -42,23 +40,14 @@ func signTrail(path string) error {
 	return errors.Join(err, s.Close())
 }
 
-// startLoopback runs a gateway on loopback whose upstream is never asked.
+// startLoopback runs a gateway on loopback, on a database named scimgate.db, whose upstream is never asked.
 func startLoopback(t *testing.T, database string) (*app, error) {
 	t.Helper()
 	p, err := profile.Load("generic")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := &config.Config{
-		Listen: "127.0.0.1:0", Admin: config.Admin{Listen: "127.0.0.1:0"}, Database: database, KeyFile: database + ".key",
-		Limits:      config.Limits{Body: config.DefaultBody, Concurrent: config.DefaultConcurrent, Wait: config.DefaultWait, DrainTimeout: config.DefaultDrainTimeout},
-		Connections: []config.Connection{simulated(p, "http://127.0.0.1:9/scim", "upstream", "default", "token")},
-	}
-	a, err := open(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
-	return a, a.start(t.Context())
+	return onLoopback(t.Context(), filepath.Dir(database), simulated(p, "http://127.0.0.1:9/scim", "upstream", "default", "token"))
 }
 
 func ask(t *testing.T, url string) (int, string) {
