@@ -38,10 +38,13 @@ type Config struct {
 	// Database is the path of the SQLite file with the trail and the identity map. Default: scimgate.db, beside the
 	// configuration file if there is one.
 	Database string
-	// KeyFile is the path of the key for the keyed hashes (HMAC) in the trail; it is created with mode 0600 at the
-	// first start. Default: Database + ".key". Beside it, with .key replaced, stand the key that signs the trail
-	// (.signing-key), the .public-key and the newest .checkpoint: each database needs a KeyFile of its own.
+	// KeyFile is the path of the key for the keyed hashes (HMAC) in the trail. Default: Database + ".key". Beside it, with
+	// .key replaced, stand the .master-key that the keys of sealed values are wrapped under, the key that signs the trail
+	// (.signing-key), the .public-key and the newest .checkpoint. All are created at the first start, the secret ones with
+	// mode 0600: each database needs a KeyFile of its own.
 	KeyFile string
+	// Privacy is how attribute values stand in the trail.
+	Privacy Privacy
 	// Log is what is logged and how.
 	Log Log
 	// Limits bound what the SCIM listener takes on.
@@ -49,6 +52,10 @@ type Config struct {
 	// Connections are the pairs of a path that clients use and an upstream behind it, 1 to 64. The list is empty
 	// when there is neither a file nor a variable that configures a connection: then see Simulate.
 	Connections []Connection
+	// Sinks are where the trail goes beside the database, up to 16. Default: none.
+	Sinks []Sink
+	// Alerts are who is told when something is wrong, up to 16. Default: none.
+	Alerts []Alert
 
 	// Simulate is the profile for an embedded simulator, SCIMGATE_PROFILE or bluejeans. It is set only when
 	// Connections is empty, and has no key in the file.
@@ -69,8 +76,11 @@ type Admin struct {
 	// Listen is its address, host:port. Default: 127.0.0.1:9090.
 	Listen string
 	// Token gives the bearer token of the admin listener, 16 to 200 characters. Required when Listen is not on
-	// loopback; nil otherwise means that none is asked for.
+	// loopback; nil otherwise means that none is asked for, and that nobody can sign in to the console.
 	Token *secret.Source
+	// Hosts are names, without port, under which the listener is reached, beside localhost and IP addresses: under others
+	// only health answers. Default: none.
+	Hosts []string
 	// TLS is the listener's certificate. Default: none, plain HTTP.
 	TLS TLS
 }
@@ -220,9 +230,10 @@ func Parse(file string, src []byte, env func(string) string) (*Config, error) {
 
 func defaults() *Config {
 	return &Config{
-		Listen: DefaultListen,
-		Admin:  Admin{Listen: DefaultAdminListen},
-		Log:    Log{Level: slog.LevelInfo, Format: DefaultLogFormat},
-		Limits: Limits{Body: DefaultBody, Concurrent: DefaultConcurrent, Wait: DefaultWait, DrainTimeout: DefaultDrainTimeout},
+		Listen:  DefaultListen,
+		Admin:   Admin{Listen: DefaultAdminListen},
+		Privacy: Privacy{Seal: true},
+		Log:     Log{Level: slog.LevelInfo, Format: DefaultLogFormat},
+		Limits:  Limits{Body: DefaultBody, Concurrent: DefaultConcurrent, Wait: DefaultWait, DrainTimeout: DefaultDrainTimeout},
 	}
 }

@@ -91,7 +91,7 @@ func TestDefaults(t *testing.T) {
 	c := parse(t, dir, connection)
 	db := filepath.Join(dir, "scimgate.db")
 	want := &Config{
-		Listen: "127.0.0.1:8080", Admin: Admin{Listen: "127.0.0.1:9090"}, Database: db, KeyFile: db + ".key",
+		Listen: "127.0.0.1:8080", Admin: Admin{Listen: "127.0.0.1:9090"}, Database: db, KeyFile: db + ".key", Privacy: Privacy{Seal: true},
 		Log:    Log{Level: slog.LevelInfo, Format: "auto"},
 		Limits: Limits{Body: 256 << 10, Concurrent: 256, Wait: 10 * time.Second, DrainTimeout: 15 * time.Second},
 	}
@@ -134,6 +134,7 @@ admin:
   listen: :9090
   token: {env: ADMIN}
   tls: {cert: b.crt, key: b.key}
+  hosts: [console.example.com, admin]
 database: data/trail.db
 keyFile: /keys/k
 log: {level: debug, format: json}
@@ -165,13 +166,14 @@ connections:
 	in := func(name string) string { return filepath.Join(dir, name) }
 	if c.Listen != "[::1]:0" || c.PublicURL != "http://scim.internal:8080" || !c.AllowPlainHTTP || c.Database != in("data/trail.db") || c.KeyFile != "/keys/k" ||
 		c.TLS != (TLS{in("a.crt"), in("a.key")}) || c.Admin.Listen != ":9090" || c.Admin.TLS != (TLS{in("b.crt"), in("b.key")}) ||
+		!slices.Equal(c.Admin.Hosts, []string{"console.example.com", "admin"}) ||
 		c.Admin.Token.String() != "environment ADMIN" || c.Log != (Log{slog.LevelDebug, "json"}) ||
 		c.Limits != (Limits{1 << 20, 10, 0, time.Minute}) {
 		t.Errorf("got %+v", c)
 	}
 	one, two := c.Connections[0], c.Connections[1]
 	if one.Path != "/scim/one" || two.Path != "/scim/two" || two.Profile.Name != "mine" || two.Profile.File != in("mine.yaml") ||
-		one.Profile.Resource("User").Unlisted != profile.HandlingKeep || one.Line != 14 || two.Line != 31 {
+		one.Profile.Resource("User").Unlisted != profile.HandlingKeep || one.Line != 15 || two.Line != 32 {
 		t.Errorf("got %+v and %+v", one, two)
 	}
 	if len(one.Tokens) != 2 || one.Tokens[0].SHA256 != sha256.Sum256([]byte("another")) || one.Tokens[1].SHA256 != sha256.Sum256([]byte(inbound)) ||
@@ -206,7 +208,7 @@ func TestExampleShowsDefaults(t *testing.T) {
 	dir := folder(t)
 	want := parse(t, dir, connection)
 	got := parse(t, dir, Example(), "SCIMGATE_UPSTREAM_TOKEN", onward)
-	if got.Limits != want.Limits || got.Log != want.Log || got.Listen != want.Listen || got.Admin != want.Admin ||
+	if got.Limits != want.Limits || got.Log != want.Log || got.Listen != want.Listen || !reflect.DeepEqual(got.Admin, want.Admin) ||
 		got.Database != want.Database || got.KeyFile != want.KeyFile || got.Connections[0].Path != want.Connections[0].Path {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -236,6 +238,11 @@ func TestExampleComments(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "corporate-ca.pem"), src, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{"hook-secret", "chat-secret", "mail-password"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("a-secret-of-22-letters\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	lines := strings.Split(Example(), "\n")
 	for i, line := range lines {
 		if indent, setting, ok := strings.Cut(line, "# "); ok && i > 2 && strings.TrimSpace(indent) == "" {
@@ -246,7 +253,8 @@ func TestExampleComments(t *testing.T) {
 		}
 	}
 	c := parse(t, dir, strings.Join(lines, "\n"), "SCIMGATE_UPSTREAM_TOKEN", onward)
-	if c.PublicURL == "" || c.TLS == (TLS{}) || c.Admin.TLS == (TLS{}) || c.Admin.Token == nil || len(c.Connections[0].Tokens) != 2 || c.Connections[0].Upstream.CAFile == "" {
+	if c.PublicURL == "" || c.TLS == (TLS{}) || c.Admin.TLS == (TLS{}) || c.Admin.Token == nil || len(c.Connections[0].Tokens) != 2 || c.Connections[0].Upstream.CAFile == "" ||
+		len(c.Sinks) != 3 || !c.Sinks[1].Required || !c.Sinks[1].FromNow || len(c.Alerts) != 2 || c.Alerts[1].Password == nil {
 		t.Errorf("got %+v, want every setting", c)
 	}
 }

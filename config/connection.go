@@ -171,11 +171,7 @@ func (r *reader) upstream(u *Upstream, v profile.Value, p *profile.Profile) {
 		"url":            func(v profile.Value) { url = &v },
 		"allowPlainHTTP": func(v profile.Value) { u.AllowPlainHTTP = v.Bool() },
 		"token":          func(v profile.Value) { u.Token = r.source(v) },
-		"caFile": func(v profile.Value) {
-			if u.CAFile = r.path(v); u.CAFile != "" {
-				certificates(u.CAFile, v.Problemf)
-			}
-		},
+		"caFile":         func(v profile.Value) { u.CAFile = r.trusted(v) },
 		"requestsPerSecond": func(v profile.Value) {
 			if pace := v.Number(0, profile.MaxRequestsPerSecond); pace > 0 {
 				u.RequestsPerSecond = pace

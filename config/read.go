@@ -47,9 +47,12 @@ func (r *reader) config(c *Config, v profile.Value) {
 		"admin":          func(v profile.Value) { r.adminAt = v.Problemf; r.admin(&c.Admin, v) },
 		"database":       func(v profile.Value) { c.Database = r.resolve(database(v.Text(), v.Problemf)) },
 		"keyFile":        func(v profile.Value) { r.keyAt = v.Problemf; c.KeyFile = r.path(v) },
+		"privacy":        func(v profile.Value) { c.Privacy.read(v) },
 		"log":            func(v profile.Value) { c.Log.read(v) },
 		"limits":         func(v profile.Value) { c.Limits.read(v) },
 		"connections":    func(v profile.Value) { connections = &v },
+		"sinks":          func(v profile.Value) { c.Sinks = r.sinks(v) },
+		"alerts":         func(v profile.Value) { c.Alerts = r.alerts(v) },
 	})
 	if publicURL != nil {
 		c.PublicURL = readPublicURL(*publicURL, c.AllowPlainHTTP)
@@ -97,7 +100,21 @@ func (r *reader) admin(a *Admin, v profile.Value) {
 		"listen": func(v profile.Value) { r.adminAt = v.Problemf; a.Listen = address(v.Text(), v.Problemf) },
 		"token":  func(v profile.Value) { r.adminToken = true; a.Token = r.ownToken(r.source(v), v.Problemf) },
 		"tls":    func(v profile.Value) { a.TLS = r.tls(v) },
+		"hosts": func(v profile.Value) {
+			for _, one := range v.List(1, 64) {
+				a.Hosts = append(a.Hosts, hostName(one))
+			}
+		},
 	})
+}
+
+// hostName reads a name as it stands in a browser's address, without scheme and port.
+func hostName(v profile.Value) string {
+	name := v.Text()
+	if name != "" && strings.ContainsAny(name, ":/ *@") {
+		v.Problemf("want a host name alone, such as console.example.com, not %q", name)
+	}
+	return name
 }
 
 func (l *Log) read(v profile.Value) {

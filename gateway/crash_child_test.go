@@ -195,12 +195,12 @@ func serveChild(ctx context.Context, cfg childSettings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	key, err := audit.LoadOrCreateKey(cfg.Database + ".key")
+	keys, err := audit.LoadOrCreateKeys(cfg.Database + ".key")
 	if err != nil {
 		return err
 	}
 	c := &crasher{}
-	g, release, err := connectChild(cfg, st, audit.NewRedactor(key), log, c)
+	g, release, err := connectChild(cfg, st, audit.NewRedactor(audit.RedactorConfig{Keys: keys, Seal: true}), log, c)
 	if err != nil {
 		return err
 	}
@@ -248,8 +248,13 @@ func connectChild(cfg childSettings, st *store.Store, redactor *audit.Redactor, 
 	if err != nil {
 		return nil, nil, err
 	}
+	sealer, err := audit.NewSealer(audit.Keys{bytes.Repeat([]byte{8}, 32)}, st) // as newSealer does
+	if err != nil {
+		up.Close()
+		return nil, nil, err
+	}
 	g, err := New(Config{
-		Name: "test", Profile: p, Upstream: up, UpstreamName: cfg.Upstream, Store: st, Redactor: redactor, Metrics: metrics, Logger: log,
+		Name: "test", Sealer: sealer, Profile: p, Upstream: up, UpstreamName: cfg.Upstream, Store: st, Redactor: redactor, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		up.Close()

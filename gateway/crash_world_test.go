@@ -294,6 +294,11 @@ func (w *crashWorld) settled() []*audit.Record {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		if rec.Sealed != "" { // the key is as durable as the record
+			if err := newSealer(w.t, r).Unseal(w.t.Context(), rec, "a test", unrecorded); err != nil {
+				w.t.Errorf("record %d: %v", rec.Seq, err)
+			}
+		}
 		out = append(out, rec)
 	}
 	return out

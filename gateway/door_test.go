@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -334,17 +335,27 @@ func TestAdmissionWaits(t *testing.T) {
 }
 
 func TestSampler(t *testing.T) {
-	s := sampler{perSecond: 2}
-	now := time.Unix(1000, 0)
-	for i, want := range []struct {
-		after  time.Duration
-		missed int
-		ok     bool
-	}{{0, 0, true}, {0, 0, true}, {0, 0, false}, {999 * time.Millisecond, 0, false}, {time.Second, 2, true}, {time.Second, 0, true}, {time.Second, 0, false}} {
-		if missed, ok := s.take(now.Add(want.after)); missed != want.missed || ok != want.ok {
-			t.Errorf("%d: got %d, %v, want %d, %v", i, missed, ok, want.missed, want.ok)
+	synctest.Test(t, func(t *testing.T) {
+		counts, told := make(chan int64, 2), []int64(nil)
+		s := sampler{perSecond: 2, tell: func(missed int64) { counts <- missed }}
+		for i, want := range []struct {
+			after time.Duration
+			ok    bool
+			told  []int64
+		}{
+			{0, true, nil}, {0, true, nil}, {0, false, nil}, {900 * time.Millisecond, false, nil}, {200 * time.Millisecond, true, []int64{2}},
+			{0, true, []int64{2}}, {0, false, []int64{2}}, {time.Minute, true, []int64{2, 1}}, // also when nobody comes after
+		} {
+			time.Sleep(want.after)
+			synctest.Wait()
+			for len(counts) > 0 {
+				told = append(told, <-counts)
+			}
+			if ok := s.take(time.Now()); ok != want.ok || !slices.Equal(told, want.told) {
+				t.Errorf("%d: got %v and told %v, want %v and %v", i, ok, told, want.ok, want.told)
+			}
 		}
-	}
+	})
 }
 
 // A client that goes away once the intent is durable does not stop the write, nor its outcome.
@@ -433,7 +444,7 @@ func TestAdmin(t *testing.T) {
 	})
 	ask := func(h http.Handler, method, path, token string) (int, string) {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+		r := httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, nil)
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}

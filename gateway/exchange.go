@@ -42,6 +42,8 @@ type exchange struct {
 	calls    int               // attempts over the wire
 	went     int               // requests of the plan that left, and change something
 	failed   bool              // the upstream, or the way to it, is why there is no answer
+	key      *audit.Key        // that values are sealed under; nil: none yet
+	made     string            // id of what a create made
 
 	trace       []trace
 	confirmed   scim.Resource // what the upstream said it holds, before Finish
@@ -77,7 +79,7 @@ func (x *exchange) find(f audit.Finding) {
 		x.unfound++
 		return
 	}
-	f.Path = audit.Clip(f.Path)
+	f.Path = x.g.Redactor.Path(f.Path)
 	x.rec.Findings = append(x.rec.Findings, f)
 }
 
@@ -245,6 +247,8 @@ func (x *exchange) refused(err error) {
 	case isUnknown(err) && x.intent != 0:
 		x.rec.Kind = audit.Unknown
 	case x.rec.Action == audit.Unauthenticated:
+	case x.intent != 0 && x.went == 0:
+		x.rec.Action = audit.Abandoned
 	case x.went == 0 && (status < 500 || status == http.StatusNotImplemented) && (!x.failed || x.calls == 0):
 		x.rec.Action = audit.Refused
 	default:
@@ -294,7 +298,7 @@ func (x *exchange) attributes(went int) []audit.Attribute {
 	out := make([]audit.Attribute, 0, len(x.trace))
 	for i := range x.trace {
 		t := &x.trace[i]
-		a := audit.Attribute{Path: audit.Clip(t.write.Path)}
+		a := audit.Attribute{Path: x.g.Redactor.Path(t.write.Path)}
 		if t.asked {
 			a.Asked = t.as(x.g.Redactor, t.write.Value)
 		}

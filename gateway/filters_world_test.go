@@ -193,7 +193,7 @@ func newWorld(g ground, name, text string, r *rand.Rand, assume simulator.Assump
 	w.close = func() { up.Close(); w.sim.Close() }
 	w.gateway, err = New(Config{
 		Name: "test", Profile: p, Upstream: up, UpstreamName: name, Store: g.store,
-		Redactor: audit.NewRedactor(bytes.Repeat([]byte{7}, 32)), Metrics: g.metrics, Logger: slog.New(slog.DiscardHandler),
+		Redactor: audit.NewRedactor(audit.RedactorConfig{Keys: audit.Keys{bytes.Repeat([]byte{7}, 32)}}), Metrics: g.metrics, Logger: slog.New(slog.DiscardHandler),
 		IntentWait: time.Minute, Deadline: time.Minute, // a busy machine is no reason to fail
 	})
 	if err != nil {

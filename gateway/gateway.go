@@ -44,6 +44,8 @@ type Config struct {
 	UpstreamName string
 	Store        *store.Store    // Required
 	Redactor     *audit.Redactor // Required
+	Sealer       *audit.Sealer   // of the values that the Redactor keeps for it; nil: none
+	Feeds        *audit.Feeds    // the trail's sinks; nil: none
 	Metrics      *Metrics        // Required
 	Logger       *slog.Logger    // Required
 	// IntentWait is how long an intent may take to become durable; then 503, nothing sent. Default: 2 s.
@@ -57,13 +59,16 @@ type Gateway struct {
 	Config
 	transform *transform.Transform
 	policy    *policy.Policy
-	trail     recorder    // Store, except where a benchmark measures what the trail costs
-	seal      cipher.AEAD // of payloads
+	trail     recorder      // Store, except where a benchmark measures what the trail costs
+	seal      cipher.AEAD   // of payloads
+	sealedBy  []cipher.AEAD // of payloads, before each rotation of the trail's key
 	cursors   cipher.AEAD
 	locks     keyLock
 	scans     chan struct{} // places for scans
 	bulks     chan struct{} // places for bulk requests
 	snapshots snapshots
+	strangers sampler // of records of requests without a valid token
+	refusals  sampler // of records of others of which nothing was sent
 
 	reconcileEvery, reconcileAfter time.Duration // the constants, except where a test has less patience
 }
@@ -93,18 +98,21 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Deadline <= 0 {
 		cfg.Deadline = 30 * time.Second
 	}
-	seal, err := newSeal(cfg.Redactor, "open intents")
+	seals, err := newSeals(cfg.Redactor, "open intents")
 	if err != nil {
 		return nil, err
 	}
-	cursors, err := newSeal(cfg.Redactor, "cursors")
+	cursors, err := newSeals(cfg.Redactor, "cursors")
 	if err != nil {
 		return nil, err
 	}
-	return &Gateway{
-		Config: cfg, transform: t, policy: p, trail: cfg.Store, seal: seal, cursors: cursors, scans: make(chan struct{}, scansAtOnce),
+	g := &Gateway{
+		Config: cfg, transform: t, policy: p, trail: cfg.Store, seal: seals[0], sealedBy: seals[1:], cursors: cursors[0], scans: make(chan struct{}, scansAtOnce),
 		bulks: make(chan struct{}, bulksAtOnce), reconcileEvery: reconcileEvery, reconcileAfter: reconcileAfter,
-	}, nil
+	}
+	g.strangers.perSecond, g.strangers.tell = unauthenticatedPerSecond, g.unrecorded(audit.Unauthenticated)
+	g.refusals.perSecond, g.refusals.tell = refusedPerSecond, g.unrecorded(audit.Refused)
+	return g, nil
 }
 
 // Types are the resource types at the gateway's face.
@@ -121,7 +129,7 @@ func (g *Gateway) Do(ctx context.Context, req *scim.Request) (*scim.Response, er
 // Refuse records a request that could not even be read, or that was not let in.
 func (g *Gateway) Refuse(ctx context.Context, origin scim.Origin, method, action string, err error) error {
 	x := g.begin(&scim.Request{Origin: origin})
-	x.rec.Method, x.rec.Action = method, action
+	x.rec.Method, x.rec.Action = methodLabel(method), action
 	_, err = g.end(ctx, x, nil, err)
 	return err
 }
@@ -144,6 +152,9 @@ func (g *Gateway) answer(ctx context.Context, x *exchange, req *scim.Request) (r
 	if req.Op == scim.OpOptions {
 		x.rec.Action = audit.Discovered
 		return &scim.Response{Status: http.StatusNoContent}, nil
+	}
+	if err := g.sinksReady(); err != nil {
+		return nil, err
 	}
 	if req.Op == scim.OpQuery && req.Type == nil {
 		return g.root(ctx, x, req)
@@ -241,8 +252,19 @@ func (g *Gateway) begin(req *scim.Request) *exchange {
 // unless the upstream has changed: then the truth is told, readiness turns red, and the next intent fails closed.
 func (g *Gateway) end(ctx context.Context, x *exchange, resp *scim.Response, err error) (*scim.Response, error) {
 	x.conclude(resp, err)
+	if err == nil {
+		x.belongs(resp.Resource)
+	}
+	if err != nil && x.intent == 0 && x.went == 0 && x.calls == 0 && x.rec.Action != audit.Unauthenticated && !g.refusals.take(time.Now()) {
+		g.Metrics.answered(g.Name, x)
+		x.log()
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.IntentWait)
 	defer cancel()
+	if unsealed := g.sealValues(ctx, x, &x.rec); unsealed != nil {
+		g.Logger.Error("the values of a record are not sealed", "request", x.rec.RequestID, "error", unsealed)
+	}
 	var stored error
 	if x.intent != 0 {
 		x.rec.Intent = x.intent
@@ -256,6 +278,9 @@ func (g *Gateway) end(ctx context.Context, x *exchange, resp *scim.Response, err
 			resp, err = nil, trailDown(stored)
 			x.rec.Answer = audit.Answer{Status: http.StatusServiceUnavailable}
 		}
+	}
+	if stored == nil {
+		g.sealed(x, &x.rec)
 	}
 	g.Metrics.answered(g.Name, x)
 	x.log()

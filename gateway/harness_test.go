@@ -88,8 +88,8 @@ func newHarness(t *testing.T, p *profile.Profile, options ...option) *harness {
 	}
 	t.Cleanup(up.Close)
 	g, err := New(Config{
-		Name: "test", Profile: p, Upstream: up, UpstreamName: upConfig.BaseURL, Store: st,
-		Redactor: audit.NewRedactor(bytes.Repeat([]byte{7}, 32)), Metrics: metrics, Logger: logger,
+		Name: "test", Profile: p, Upstream: up, UpstreamName: upConfig.BaseURL, Store: st, Sealer: newSealer(t, st),
+		Redactor: audit.NewRedactor(audit.RedactorConfig{Keys: audit.Keys{bytes.Repeat([]byte{7}, 32)}, Seal: true}), Metrics: metrics, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,6 +107,18 @@ func newHarness(t *testing.T, p *profile.Profile, options ...option) *harness {
 	}
 }
 
+// unrecorded takes the event that values were shown, and keeps nothing.
+func unrecorded(context.Context, *audit.Record) error { return nil }
+
+func newSealer(t testing.TB, keys audit.KeyStore) *audit.Sealer {
+	t.Helper()
+	s, err := audit.NewSealer(audit.Keys{bytes.Repeat([]byte{8}, 32)}, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // another is a second connection to the same upstream, over the same store, with a door of its own.
 func (p *harness) another(change func(*Config)) *harness {
 	p.t.Helper()
@@ -114,6 +126,9 @@ func (p *harness) another(change func(*Config)) *harness {
 	cfg.Name = "another"
 	if change != nil {
 		change(&cfg)
+	}
+	if cfg.Store != p.gateway.Store {
+		cfg.Sealer = newSealer(p.t, cfg.Store)
 	}
 	g, err := New(cfg)
 	if err != nil {

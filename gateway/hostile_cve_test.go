@@ -209,7 +209,7 @@ func methodLabels(t *testing.T) {
 	admin := NewAdmin(AdminConfig{Store: p.store, Metrics: p.metrics, Gateways: []*Gateway{p.gateway}})
 	series := func() int {
 		w := httptest.NewRecorder()
-		admin.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+		admin.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost/metrics", nil))
 		return strings.Count(w.Body.String(), "\nscimgate_")
 	}
 	ask := func(i int) {

@@ -100,7 +100,7 @@ func newBare(tb testing.TB, p *profile.Profile) *bare {
 	}
 	tb.Cleanup(up.Close)
 	g, err := New(Config{
-		Name: "test", Profile: p, Upstream: up, UpstreamName: "test", Store: st, Redactor: audit.NewRedactor(bytes.Repeat([]byte{7}, 32)),
+		Name: "test", Profile: p, Upstream: up, UpstreamName: "test", Store: st, Redactor: audit.NewRedactor(audit.RedactorConfig{Keys: audit.Keys{bytes.Repeat([]byte{7}, 32)}}),
 		Metrics: NewMetrics(st), Logger: logger,
 	})
 	if err != nil {

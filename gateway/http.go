@@ -39,9 +39,6 @@ type door struct {
 	admission *admission
 }
 
-// unauthenticatedPerSecond bounds the records of requests without a valid token.
-const unauthenticatedPerSecond = 10
-
 // NewDoor makes the handler of the SCIM listener. In this order: authentication, before anything of the body is
 // read; admission; reading; Gateway.Do; the answer. Every answer is SCIM, also those of the router.
 func NewDoor(cfg DoorConfig) http.Handler { return squeeze(newRouter(cfg)) }
@@ -160,10 +157,9 @@ func (d *door) recover(c *gin.Context) {
 
 func (d *door) handler(conn DoorConnection) gin.HandlerFunc {
 	g := conn.Gateway
-	strangers := &sampler{perSecond: unauthenticatedPerSecond}
 	return func(c *gin.Context) {
 		origin := scim.Origin{Connection: g.Name, Source: c.RemoteIP(), RequestID: requestID(c), Base: d.base(c.Request, conn.Path)}
-		resp, req, err := d.serve(c, conn, strangers, origin)
+		resp, req, err := d.serve(c, conn, origin)
 		if err != nil {
 			if e, ok := errors.AsType[*scim.Error](err); ok && e.Status == http.StatusRequestEntityTooLarge {
 				c.Header("Connection", "close")
@@ -175,21 +171,21 @@ func (d *door) handler(conn DoorConnection) gin.HandlerFunc {
 	}
 }
 
-func (d *door) serve(c *gin.Context, conn DoorConnection, strangers *sampler, origin scim.Origin) (*scim.Response, *scim.Request, error) {
+func (d *door) serve(c *gin.Context, conn DoorConnection, origin scim.Origin) (*scim.Response, *scim.Request, error) {
 	g, r, arrived := conn.Gateway, c.Request, time.Now()
 	credential, ok := authenticate(r.Header, conn.Tokens, time.Now())
 	if !ok {
-		return nil, nil, unauthenticated(c, g, strangers, origin)
+		return nil, nil, unauthenticated(c, g, origin)
 	}
 	origin.Credential = credential
 	leave, err := d.admission.enter(r.Context())
 	if err != nil {
-		return nil, nil, g.Refuse(r.Context(), origin, methodLabel(r.Method), audit.Refused, err)
+		return nil, nil, g.Refuse(r.Context(), origin, r.Method, audit.Refused, err)
 	}
 	defer leave()
 	req, err := d.read(r, conn)
 	if err != nil {
-		return nil, nil, g.Refuse(r.Context(), origin, methodLabel(r.Method), audit.Refused, err)
+		return nil, nil, g.Refuse(r.Context(), origin, r.Method, audit.Refused, err)
 	}
 	req.Origin = origin
 	if req.Op == scim.OpBulk {
@@ -213,27 +209,24 @@ func (d *door) read(r *http.Request, conn DoorConnection) (req *scim.Request, er
 
 // unauthenticated refuses a request without a valid token. A flood of them is recorded in part, with a count. The
 // answer does not depend on the trail: without a token there is nothing else to say.
-func unauthenticated(c *gin.Context, g *Gateway, strangers *sampler, origin scim.Origin) error {
+func unauthenticated(c *gin.Context, g *Gateway, origin scim.Origin) error {
 	g.Metrics.refused.WithLabelValues(g.Name).Inc()
 	c.Header("Connection", "close") // the body was not read
 	refusal := scim.Errorf(http.StatusUnauthorized, "", "a valid Secret Token is required: Authorization: Bearer TOKEN")
-	missed, ok := strangers.take(time.Now())
-	if !ok {
-		return refusal
+	if g.strangers.take(time.Now()) {
+		_ = g.Refuse(c.Request.Context(), origin, c.Request.Method, audit.Unauthenticated, refusal)
 	}
-	if missed > 0 {
-		refusal.Err = fmt.Errorf("%d requests without a valid token before this one were not recorded one by one", missed)
-	}
-	_ = g.Refuse(c.Request.Context(), origin, methodLabel(c.Request.Method), audit.Unauthenticated, refusal)
 	return refusal
 }
 
-// methodLabel bounds what a client can write into the trail.
+// methodLabel is a method as the trail has it: what a client makes up may be anything.
 func methodLabel(method string) string {
-	if len(method) > 16 {
-		return "OTHER"
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+		http.MethodConnect, http.MethodTrace:
+		return method
 	}
-	return method
+	return "OTHER"
 }
 
 // base is how the client reaches the connection.

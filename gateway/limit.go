@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"scimgate/gateway/audit"
 	"scimgate/transform/scim"
 )
 
@@ -41,29 +42,57 @@ func (a *admission) enter(ctx context.Context) (leave func(), err error) {
 	return nil, e
 }
 
-// sampler lets through so many events per second and counts the rest, so that a flood of refused requests does
-// not fill the trail.
+// sampler lets through so many events per second, so that a flood of refused requests does not fill the trail. What it
+// held back is told a second after the first of it.
 type sampler struct {
 	perSecond int
+	tell      func(missed int64)
 
 	mu     sync.Mutex
 	second int64
 	passed int
-	missed int
+	missed int64 // not told yet
 }
 
-// take reports whether the event may pass, and how many before it did not.
-func (s *sampler) take(now time.Time) (missed int, ok bool) {
+// take reports whether the event may pass.
+func (s *sampler) take(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sec := now.Unix(); sec != s.second {
 		s.second, s.passed = sec, 0
 	}
-	if s.passed >= s.perSecond {
-		s.missed++
-		return 0, false
+	if s.passed < s.perSecond {
+		s.passed++
+		return true
 	}
-	s.passed++
-	missed, s.missed = s.missed, 0
-	return missed, true
+	if s.missed++; s.missed == 1 {
+		time.AfterFunc(time.Second, s.flush)
+	}
+	return false
+}
+
+func (s *sampler) flush() {
+	s.mu.Lock()
+	missed := s.missed
+	s.missed = 0
+	s.mu.Unlock()
+	s.tell(missed)
+}
+
+// Refusals that have a record of their own, at most so many a second for each connection.
+const (
+	unauthenticatedPerSecond = 10  // requests without a valid token
+	refusedPerSecond         = 100 // others of which nothing was sent
+)
+
+// unrecorded returns what tells the trail of refusals that have no records of their own.
+func (g *Gateway) unrecorded(action string) func(missed int64) {
+	return func(missed int64) {
+		ctx, cancel := context.WithTimeout(context.Background(), g.IntentWait)
+		defer cancel()
+		rec := &audit.Record{Kind: audit.Event, Action: action, Connection: g.Name, Unrecorded: missed}
+		if _, err := g.trail.Append(ctx, rec); err != nil {
+			g.Logger.Error("the count of refusals without records cannot be stored", "connection", g.Name, "action", action, "count", missed, "error", err)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"scimgate/gateway/audit"
 	"scimgate/gateway/store"
 	"scimgate/gateway/upstream"
 	"scimgate/transform/scim"
@@ -82,6 +83,24 @@ func (m *Metrics) Watch(connection string, c *upstream.Client) {
 			return map[string]float64{"open": 1, "half-open": 0.5}[c.State().Breaker]
 		}),
 	)
+}
+
+// WatchSinks adds the state of the trail's sinks.
+func (m *Metrics) WatchSinks(feeds *audit.Feeds) {
+	for i, s := range feeds.States() {
+		labels := prometheus.Labels{"sink": s.Name}
+		m.registry.MustRegister(
+			gauge("scimgate_sink_healthy", "1 while nothing is known to be wrong with the sink.", labels, func() float64 {
+				if feeds.States()[i].Problem != "" {
+					return 0
+				}
+				return 1
+			}),
+			gauge("scimgate_sink_taken", "Place in the trail of the last record that the sink took.", labels, func() float64 {
+				return float64(feeds.States()[i].Taken)
+			}),
+		)
+	}
 }
 
 // Attempt counts what went over the wire to the upstream of a connection.

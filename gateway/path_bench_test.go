@@ -233,8 +233,8 @@ func pathDoor(b *testing.B, behind string, bare bool) http.Handler {
 	}
 	b.Cleanup(up.Close)
 	cfg := Config{
-		Name: "bench", Profile: p, Upstream: up, UpstreamName: behind, Store: st,
-		Redactor: audit.NewRedactor(bytes.Repeat([]byte{7}, 32)), Metrics: metrics, Logger: logger,
+		Sealer: newSealer(b, st), Name: "bench", Profile: p, Upstream: up, UpstreamName: behind, Store: st,
+		Redactor: audit.NewRedactor(audit.RedactorConfig{Keys: audit.Keys{bytes.Repeat([]byte{7}, 32)}, Seal: true}), Metrics: metrics, Logger: logger,
 	}
 	g, err := New(cfg)
 	if err != nil {

@@ -32,13 +32,20 @@ type payloadOp struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// newSeal makes what encrypts for a purpose.
-func newSeal(r *audit.Redactor, purpose string) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(r.Key(purpose))
-	if err != nil {
-		return nil, fmt.Errorf("encrypt %s: %w", purpose, err)
+// newSeals make what encrypts for a purpose, and behind it what did before each rotation of the trail's key.
+func newSeals(r *audit.Redactor, purpose string) (seals []cipher.AEAD, err error) {
+	for _, key := range r.Keys(purpose) {
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, fmt.Errorf("encrypt %s: %w", purpose, err)
+		}
+		seal, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			return nil, fmt.Errorf("encrypt %s: %w", purpose, err)
+		}
+		seals = append(seals, seal)
 	}
-	return cipher.NewGCMWithRandomNonce(block)
+	return seals, nil
 }
 
 // writeDown makes the payload of an intent to send requests, after which the gateway holds next. It writes by hand what
@@ -97,6 +104,9 @@ func isSecret(rt *scim.ResourceType, ref scim.Ref) bool {
 // restore makes the upstream request again from what was written down with the intent.
 func (g *Gateway) restore(o store.OpenIntent) (*scim.Request, *payload, error) {
 	body, err := g.seal.Open(nil, nil, o.Payload, []byte(o.RequestID))
+	for i := 0; err != nil && i < len(g.sealedBy); i++ {
+		body, err = g.sealedBy[i].Open(nil, nil, o.Payload, []byte(o.RequestID))
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("decrypt the intent: is this the key file that it was written under? %w", err)
 	}

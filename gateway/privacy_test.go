@@ -45,8 +45,9 @@ func (c *canaries) user(userName string) string {
 // found lists the canaries that occur in a text.
 func (c *canaries) found(text string) []string {
 	var out []string
+	any := strings.Contains(text, "canary")
 	for _, v := range c.given {
-		if strings.Contains(text, v) {
+		if (any || !strings.HasPrefix(v, "canary")) && strings.Contains(text, v) {
 			out = append(out, v)
 		}
 	}
@@ -136,7 +137,7 @@ func (p *harness) leaks(c *canaries, when string) {
 	secrets := canaries{given: append(slices.Clone(c.given), testToken, upstreamToken)}
 	places := map[string]string{"the logs": p.logs.String()}
 	w := httptest.NewRecorder()
-	NewAdmin(AdminConfig{Store: p.store, Metrics: p.metrics, Gateways: []*Gateway{p.gateway}}).ServeHTTP(w, httptest.NewRequestWithContext(p.t.Context(), "GET", "/metrics", nil))
+	NewAdmin(AdminConfig{Store: p.store, Metrics: p.metrics, Gateways: []*Gateway{p.gateway}}).ServeHTTP(w, httptest.NewRequestWithContext(p.t.Context(), "GET", "http://localhost/metrics", nil))
 	places["the metrics"] = w.Body.String()
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		b, err := os.ReadFile(p.database + suffix)

@@ -14,7 +14,12 @@ import (
 
 // ask sends one request that changes nothing.
 func (g *Gateway) ask(ctx context.Context, x *exchange, req *scim.Request) (*scim.Response, error) {
-	resp, err := g.Upstream.Do(ctx, req)
+	permit, err := x.admit(ctx)
+	if err != nil {
+		x.failed = true
+		return nil, err
+	}
+	resp, err := g.Upstream.Send(ctx, permit, req)
 	x.called(resp)
 	if err != nil {
 		x.failed = true

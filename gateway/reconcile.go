@@ -111,6 +111,12 @@ func (g *Gateway) reconcile(ctx context.Context, o store.OpenIntent) error {
 		x.confirms(f.resource)
 	}
 	x.rec.Attributes = x.attributes(1)
+	if err := g.sealedBefore(ctx, x, o); err != nil {
+		return err
+	}
+	if f.done {
+		x.belongs(f.resource)
+	}
 	return g.reconciled(ctx, x, o, f)
 }
 
@@ -166,6 +172,9 @@ func (g *Gateway) reconciled(ctx context.Context, x *exchange, o store.OpenInten
 	x.rec.Duration = audit.Milliseconds(time.Since(x.started))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.IntentWait)
 	defer cancel()
+	if err := g.sealValues(ctx, x, &x.rec); err != nil {
+		return err
+	}
 	if _, err := g.Store.Reconciled(ctx, &x.rec, x.changes...); err != nil && !errors.Is(err, store.ErrNotOpen) {
 		return fmt.Errorf("record what was found: %w", err)
 	}

@@ -213,7 +213,9 @@ func TestReconcileGoesOn(t *testing.T) {
 func TestReconcileUnreadable(t *testing.T) {
 	p := newHarness(t, builtin(t, "bluejeans"))
 	q := p.dead(true, func(q *harness) { q.do("POST", "/Users", user("ann", "")) })
-	r := q.another(func(cfg *Config) { cfg.Redactor = audit.NewRedactor([]byte("another key")) })
+	r := q.another(func(cfg *Config) {
+		cfg.Redactor = audit.NewRedactor(audit.RedactorConfig{Keys: audit.Keys{[]byte("another key")}})
+	})
 	r.reconcile()
 	if rec := r.last(); rec.Kind != audit.Reconciled || rec.Action != audit.Failed || !strings.Contains(rec.Error, "key file") {
 		t.Errorf("got %s %s %q, want it told", rec.Kind, rec.Action, rec.Error)

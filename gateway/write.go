@@ -65,7 +65,7 @@ func (g *Gateway) addElements(ctx context.Context, x *exchange, patch *scim.Requ
 	if again.Operations, changed = transform.AddElements(patch.Type, current.Resource, patch.Operations); !changed {
 		return nil, refusal
 	}
-	permit, err := g.Upstream.Admit(ctx)
+	permit, err := x.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (g *Gateway) next(req *scim.Request, plan *transform.Plan, held *transform.
 // durable, the exchange no longer hangs on the client's connection: what was begun is brought to an end and
 // recorded. intended is what the intent tells of. A second send of one exchange goes by the intent of the first.
 func (g *Gateway) send(ctx context.Context, x *exchange, intended, requests []*scim.Request, next *transform.Held) (*scim.Response, error) {
-	permit, err := g.Upstream.Admit(ctx)
+	permit, err := x.admit(ctx)
 	if err != nil {
 		x.failed = true
 		return nil, err
@@ -120,7 +120,7 @@ func (g *Gateway) send(ctx context.Context, x *exchange, intended, requests []*s
 	var resp *scim.Response
 	for i, r := range requests {
 		if i > 0 {
-			if permit, err = g.Upstream.Admit(ctx); err != nil {
+			if permit, err = x.admit(ctx); err != nil {
 				return nil, g.partly(ctx, x, r, i, len(requests), err)
 			}
 		}
@@ -185,6 +185,9 @@ func (g *Gateway) intend(ctx context.Context, x *exchange, requests []*scim.Requ
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.IntentWait)
 	defer cancel()
+	if err := g.sealValues(ctx, x, &rec); err != nil {
+		return trailDown(err)
+	}
 	first := requests[0]
 	seq, err := g.trail.Intend(ctx, &rec, store.OpenIntent{
 		Connection: g.Name, Upstream: g.UpstreamName, Op: string(first.Op), ResourceType: first.Type.Name, ID: first.ID,
@@ -193,8 +196,9 @@ func (g *Gateway) intend(ctx context.Context, x *exchange, requests []*scim.Requ
 	if err != nil {
 		return trailDown(err)
 	}
+	g.sealed(x, &rec)
 	x.intent = seq
-	return nil
+	return g.sinksTook(ctx, seq)
 }
 
 // written makes the answer to a write that is done, and notes what the gateway holds from now on.

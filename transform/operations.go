@@ -127,7 +127,7 @@ func (n *normalizer) wholeExtension(out []scim.PatchOp, verb string, e *scim.Sch
 			continue
 		}
 		if strict && e.Attribute(name) == nil {
-			return nil, scim.BadRequest(scim.InvalidPath, "%s has no attribute of that name: %.80q", e.ID, name)
+			return nil, scim.BadRequest(scim.InvalidPath, "%s has no attribute of that name: %s", e.ID, scim.QuoteName(name))
 		}
 		var err error
 		if out, err = n.named(out, verb, e.ID+":"+name, members[name]); err != nil {

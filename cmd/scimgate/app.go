@@ -17,6 +17,7 @@ import (
 	"scimgate/config"
 	"scimgate/gateway"
 	"scimgate/gateway/audit"
+	"scimgate/gateway/console"
 	"scimgate/gateway/store"
 	"scimgate/gateway/upstream"
 )
@@ -31,6 +32,9 @@ type app struct {
 	metrics  *gateway.Metrics
 	gateways []*gateway.Gateway
 	clients  []*upstream.Client
+	sealer   *audit.Sealer // nil: values are not sealed
+	reader   *store.Reader // the console's
+	console  *console.Console
 	draining atomic.Bool
 
 	scim, admin         *http.Server
@@ -38,25 +42,30 @@ type app struct {
 	running             sync.WaitGroup
 	failed              chan error // a listener that gave up
 	stopReconcile       context.CancelFunc
-	stopSigning         func() // returns when the end of the trail is signed
+
+	feeds       *audit.Feeds  // to the trail's sinks
+	feedReader  *store.Reader // theirs, and the alerts'
+	alerts      *audit.Alerts
+	stopFeeding func() // returns when the sinks have what is left
+	stopSigning func() // returns when the end of the trail is signed
 }
 
 // open makes everything that the configuration asks for and listens, without answering yet. What was opened before
 // an error is closed again.
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{cfg: cfg, log: log, failed: make(chan error, 2), stopReconcile: func() {}, stopSigning: func() {}}
+	a := &app{cfg: cfg, log: log, failed: make(chan error, 2), stopReconcile: func() {}, stopFeeding: func() {}, stopSigning: func() {}}
 	defer func() {
 		if err != nil {
 			_ = a.release()
 		}
 	}()
-	for _, w := range cfg.Warnings {
+	for _, w := range append(cfg.Warnings, unknownPaths(cfg)...) {
 		log.Warn(w)
 	}
 	if a.store, err = store.Open(ctx, store.Config{Path: cfg.Database, Logger: log}); err != nil {
 		return nil, err
 	}
-	key, err := audit.LoadOrCreateKey(cfg.KeyFile)
+	keys, err := audit.LoadOrCreateKeys(cfg.KeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +73,19 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, er
 		return nil, err
 	}
 	a.metrics = gateway.NewMetrics(a.store)
+	if err := a.openSinks(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.openAlerts(); err != nil {
+		return nil, err
+	}
+	redactor := audit.NewRedactor(audit.RedactorConfig{Keys: keys, Public: cfg.Privacy.Public, Secret: cfg.Privacy.Secret, Seal: cfg.Privacy.Seal})
+	if err := a.openSealer(ctx); err != nil {
+		return nil, err
+	}
+	private, _, _ := signingFiles(cfg.KeyFile)
+	a.warnReadable(cfg.KeyFile, masterFile(cfg.KeyFile), private)
 	a.metrics.WatchSigning(a.signing.Healthy)
-	redactor := audit.NewRedactor(key)
 	door := gateway.DoorConfig{
 		PublicURL: cfg.PublicURL, Body: cfg.Limits.Body, Concurrent: cfg.Limits.Concurrent, Wait: cfg.Limits.Wait, Logger: log,
 	}
@@ -80,7 +100,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, er
 		}
 		door.Connections = append(door.Connections, conn)
 	}
-	admin := gateway.AdminConfig{Store: a.store, Metrics: a.metrics, Gateways: a.gateways, Draining: a.draining.Load,
+	admin := gateway.AdminConfig{Store: a.store, Metrics: a.metrics, Gateways: a.gateways, Feeds: a.feeds, Draining: a.draining.Load,
 		Signed: a.signing.Healthy, PublicKey: a.signer.PublicKey()}
 	if cfg.Admin.Token != nil {
 		admin.Token = func() (string, error) {
@@ -88,6 +108,10 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, er
 			return s.Reveal(), err
 		}
 	}
+	if err := a.openConsole(ctx, admin.Token); err != nil {
+		return nil, err
+	}
+	admin.Console, admin.Trail, admin.Hosts = a.console, a.reader, cfg.Admin.Hosts
 	if a.scim, a.scimLine, err = a.listen(ctx, cfg.Listen, cfg.TLS, gateway.NewDoor(door)); err != nil {
 		return nil, fmt.Errorf("the SCIM listener: %w", err)
 	}
@@ -96,6 +120,9 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *app, er
 	}
 	return a, nil
 }
+
+// signEvery leaves time to sign and to hand over: a checkpoint in a sink is at most a second old.
+const signEvery = 750 * time.Millisecond
 
 // openSigner makes what signs the trail. The private key stays outside the database, so that whoever can change that
 // cannot sign; the public key stands beside it for those who verify.
@@ -107,7 +134,11 @@ func (a *app) openSigner(ctx context.Context) (err error) {
 	if err := a.signer.WritePublicKey(public); err != nil {
 		return err
 	}
-	a.signing, err = audit.NewCheckpointer(audit.CheckpointerConfig{Store: a.store, Signer: a.signer, Kept: kept, Logger: a.log})
+	a.signing, err = audit.NewCheckpointer(audit.CheckpointerConfig{
+		Store: a.store, Signer: a.signer, Kept: kept, Logger: a.log,
+		Every:  signEvery,
+		Signed: func(*audit.Checkpoint) { a.feeds.Wake() }, // it signs when there are feeds
+	})
 	return err
 }
 
@@ -146,7 +177,7 @@ func (a *app) connect(c *config.Connection, redactor *audit.Redactor) (*gateway.
 	a.metrics.Watch(c.Name, up)
 	g, err := gateway.New(gateway.Config{
 		Name: c.Name, Profile: c.Profile, Upstream: up, UpstreamName: strings.TrimRight(c.Upstream.URL, "/"), Store: a.store,
-		Redactor: redactor, Metrics: a.metrics, Logger: a.log, Deadline: c.Upstream.Deadline + c.Upstream.QueueWait,
+		Redactor: redactor, Sealer: a.sealer, Feeds: a.feeds, Metrics: a.metrics, Logger: a.log, Deadline: c.Upstream.Deadline + c.Upstream.QueueWait,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connection %s: %w", c.Name, err)
@@ -183,11 +214,15 @@ func (a *app) start(ctx context.Context) error {
 	if len(taken) > 0 {
 		a.log.Warn("writes of a process that died are unknown: the upstream is asked", "count", len(taken))
 	}
+	a.startFeeding(ctx)
 	reconcile, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.stopReconcile = cancel
 	for _, g := range a.gateways {
 		a.running.Go(func() { g.Reconcile(reconcile) })
 	}
+	a.running.Go(func() { a.console.Run(reconcile) })
+	a.running.Go(func() { a.doErrands(reconcile) })
+	a.running.Go(func() { a.alerts.Run(reconcile) })
 	for server, line := range map[*http.Server]net.Listener{a.scim: a.scimLine, a.admin: a.adminLine} {
 		a.running.Go(func() {
 			if err := server.Serve(line); !errors.Is(err, http.ErrServerClosed) {
@@ -249,10 +284,17 @@ func (a *app) release() error {
 		c.Close()
 	}
 	a.stopSigning() // after all that may still be recorded
-	if a.store == nil {
-		return nil
+	a.stopFeeding() // after all that may still be recorded
+	var err error
+	for _, r := range []*store.Reader{a.reader, a.feedReader} {
+		if r != nil {
+			err = errors.Join(err, r.Close())
+		}
 	}
-	return a.store.Close()
+	if a.store == nil {
+		return err
+	}
+	return errors.Join(err, a.store.Close())
 }
 
 // listenerURL is the address of a listener for people: a wildcard becomes loopback.

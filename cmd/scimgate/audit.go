@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ func newAudit(env func(string) string) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "audit",
 		Short: "Read the audit trail",
-		Long: "Read the audit trail from the database of a gateway, also while `scimgate serve` runs on it. Nothing is changed.\n\n" +
+		Long: "Read the audit trail from the database of a gateway, also while `scimgate serve` runs on it. Reading it changes nothing.\n\n" +
 			"A write leaves two records, its intent and its outcome; a read, a refusal and a request without valid credentials\n" +
 			"leave one. Values of attributes stand in the trail as keyed hashes, except userName, id, externalId and active.\n\n" +
 			"A running gateway signs the trail about once a second: `verify` tells whether it was changed since, `prove` shows a\n" +
@@ -31,8 +30,8 @@ func newAudit(env func(string) string) *cobra.Command {
 			"  scimgate audit search --user babs@example.com --since 24h\n" +
 			"  scimgate audit export -o trail.jsonl\n" +
 			"  scimgate audit verify --key trail.public-key trail.jsonl",
-	}, newAuditTail(env), newAuditSearch(env), newAuditExport(env), newAuditVerify(env), newAuditProve(env),
-		newAuditCheckpoint(env), newAuditPublicKey(env))
+	}, newAuditTail(env), newAuditSearch(env), newAuditExport(env), newAuditBench(env), newAuditPrune(env), newAuditVerify(env), newAuditProve(env),
+		newAuditCheckpoint(env), newAuditPublicKey(env), newAuditShow(env), newAuditHash(env), newAuditErase(env), newAuditKeys(env))
 }
 
 // trailFlags say which database, which records of it, and how they are shown.
@@ -42,6 +41,7 @@ type trailFlags struct {
 	keyFile          string // of the trail's keys; known when the database is open
 
 	query         audit.Query
+	value         string // becomes query.Hashes, see hashValue
 	since, until  string
 	utc           bool
 	verbose, json bool
@@ -56,7 +56,10 @@ func (f *trailFlags) addSelection(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.query.User, "user", "", "records about this id, userName or externalId, in any case")
 	flags.StringVar(&f.query.Action, "action", "", "records of this action: created, updated, disabled, refused, failed, ...")
-	flags.StringVar(&f.query.Kind, "kind", "", "records of this kind: "+strings.Join(kinds, ", "))
+	flags.StringVar(&f.query.Kind, "kind", "", "records of this kind: "+strings.Join(audit.Kinds, ", "))
+	flags.StringVar(&f.query.Outcome, "outcome", "", "records of requests that ended so: "+strings.Join(audit.Outcomes, ", "))
+	flags.StringVar(&f.query.Rule, "rule", "", "records with a finding of this rule, see `scimgate rules`")
+	flags.StringVar(&f.query.ID, "id", "", "the record with this id")
 	flags.StringVar(&f.query.RequestID, "request", "", "records of this request id, as it ends every error's detail")
 	flags.StringVar(&f.query.Connection, "connection", "", "records of this connection")
 	flags.StringVar(&f.query.Credential, "credential", "", "records of this Secret Token, by its name")
@@ -77,20 +80,25 @@ func (f *trailFlags) addForm(cmd *cobra.Command) {
 	flags.BoolVar(&f.json, "json", false, "print each record as one line of JSON")
 }
 
-var kinds = []string{audit.Intent, audit.Outcome, audit.Unknown, audit.Reconciled, audit.Event}
-
 // selection checks the flags and returns the query.
 func (f *trailFlags) selection(cmd *cobra.Command, now time.Time) (audit.Query, error) {
 	q := f.query
-	q.RequestID, q.User = strings.TrimSpace(q.RequestID), strings.TrimSpace(q.User)
+	q.RequestID, q.User, q.ID = strings.TrimSpace(q.RequestID), strings.TrimSpace(q.User), strings.TrimSpace(q.ID)
 	var err error
 	switch {
-	case q.Kind != "" && !slices.Contains(kinds, q.Kind):
-		return q, usage(cmd, "--kind %s: want one of %s", shown(q.Kind), strings.Join(kinds, ", "))
+	case q.Kind != "" && !slices.Contains(audit.Kinds, q.Kind):
+		return q, usage(cmd, "--kind %s: want one of %s", shown(q.Kind), strings.Join(audit.Kinds, ", "))
+	case q.Outcome != "" && !slices.Contains(audit.Outcomes, q.Outcome):
+		return q, usage(cmd, "--outcome %s: want one of %s", shown(q.Outcome), strings.Join(audit.Outcomes, ", "))
 	case q.Status != 0 && (q.Status < 100 || q.Status > 599):
 		return q, usage(cmd, "--status %d: want an HTTP status from 100 to 599", q.Status)
 	case q.Limit < 0:
 		return q, usage(cmd, "--limit %d: want 0 for all, or more", q.Limit)
+	}
+	if q.ID != "" {
+		if _, err := audit.TimeOfID(q.ID); err != nil {
+			return q, usage(cmd, "--id %s: %w", shown(q.ID), err)
+		}
 	}
 	if q.Since, err = moment(f.since, now); err != nil {
 		return q, usage(cmd, "--since %w", err)
@@ -109,18 +117,11 @@ func moment(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
+	t, err := audit.Moment(text, now)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", shown(text), err)
 	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return now.AddDate(0, 0, -int(n)), nil
-		}
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, fmt.Errorf("%s: want a time such as 2027-01-31T08:00:00Z, or a duration such as 2h or 7d", shown(text))
+	return t, err
 }
 
 // open opens the database that the flags name, and leaves its path in database and that of its keys in keyFile.
@@ -223,7 +224,7 @@ func (f *trailFlags) tail(cmd *cobra.Command, r *store.Reader, q audit.Query, li
 		}
 		slices.Reverse(newest)
 	}
-	q.Newest, q.Limit, q.After = false, 0, head.Records
+	q.Newest, q.Limit, q.After = false, 0, head.Newest
 	if n := len(newest); n > 0 {
 		q.After = max(q.After, newest[n-1].Seq)
 	}
@@ -257,6 +258,9 @@ func newAuditSearch(env func(string) string) *cobra.Command {
 			"  scimgate audit search --request 0192f0c1-7e70-7a3b-8a5e-0c5d7e1a2b3c --json",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.hashValue(cmd); err != nil {
+				return err
+			}
 			return f.read(cmd, func(r *store.Reader, q audit.Query) error {
 				out := f.printer(cmd)
 				if err := out.each(r.Search(cmd.Context(), q), false); err != nil {
@@ -272,6 +276,7 @@ func newAuditSearch(env func(string) string) *cobra.Command {
 	f.addRange(cmd)
 	f.addForm(cmd)
 	cmd.Flags().BoolVar(&f.query.Newest, "newest", false, "newest first")
+	cmd.Flags().StringVar(&f.value, "value", "", "records with this value of an attribute, PATH=VALUE, under any key that hashes were ever made with")
 	return cmd
 }
 

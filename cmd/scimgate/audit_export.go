@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,22 +20,26 @@ import (
 
 func newAuditExport(env func(string) string) *cobra.Command {
 	f := &trailFlags{env: env}
-	var output string
+	var output, format string
 	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Write records as JSON lines",
-		Long: "Write the records that the flags select, or all, as JSON lines in the order of the trail: the bytes of each record\n" +
-			"are those that are stored. The export ends with the record that is the newest when it begins. A file is complete\n" +
-			"or does not appear: it is written under another name and renamed, with mode 0600 because the trail names people.\n\n" +
-			"An export of the whole trail can be verified with `scimgate audit verify`: it has further lines, with \"leaves\" for\n" +
-			"every 256 records and at the end with \"checkpoint\". They are left out of a selection, which nothing can be proven\n" +
-			"of as a whole (`scimgate audit prove` proves single records), and on a terminal.",
+		Short: "Write records to a file",
+		Long: "Write the records that the flags select, or all, in the order of the trail. --format jsonl, the default, is JSON\n" +
+			"lines: the bytes of each record are those that are stored. ocsf are events of OCSF 1.8 as JSON lines: API Activity\n" +
+			"(6003) for each request, and Account Change (3001) for each change of an account. csv is for spreadsheets: an\n" +
+			"apostrophe stands before what they would take for a formula, and escapes for what is invisible. The export ends with the record that is the newest when it begins. A file is complete\n" +
+			"or does not appear: it is written under another name and renamed, with mode 0600 because the trail names people.",
 		Example: "  scimgate audit export -o trail.jsonl\n" +
+			"  scimgate audit export --format csv --action refused -o refused.csv\n" +
 			"  scimgate audit export --since 2027-01-01T00:00:00Z --until 2027-02-01T00:00:00Z | gzip > january.jsonl.gz",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			form, ok := exportForms[format]
+			if !ok {
+				return usage(cmd, "--format %s: want one of %s", shown(format), strings.Join(slices.Sorted(maps.Keys(exportForms)), ", "))
+			}
 			return f.read(cmd, func(r *store.Reader, q audit.Query) error {
-				e := &exporter{reader: r, database: f.database, query: q, messages: newScreen(cmd.ErrOrStderr(), env)}
+				e := &exporter{reader: r, database: f.database, query: q, form: form, messages: newScreen(cmd.ErrOrStderr(), env)}
 				if output == "" || output == "-" {
 					_, e.safe = terminal(cmd.OutOrStdout())
 					_, err := e.write(cmd.Context(), cmd.OutOrStdout())
@@ -49,15 +56,17 @@ func newAuditExport(env func(string) string) *cobra.Command {
 	f.addDatabase(cmd)
 	f.addSelection(cmd)
 	f.addRange(cmd)
+	cmd.Flags().StringVar(&format, "format", "jsonl", "form of the records: jsonl, ocsf or csv")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: stdout)")
 	return cmd
 }
 
-// exporter writes records as JSON lines.
+// exporter writes records.
 type exporter struct {
 	reader   *store.Reader
 	database string // its path
 	query    audit.Query
+	form     exportForm
 	messages *screen
 	safe     bool // for a terminal: invisible characters as escapes
 }
@@ -68,24 +77,25 @@ func (e *exporter) write(ctx context.Context, w io.Writer) (written int64, err e
 	if err != nil {
 		return 0, err
 	}
-	progress := progress{screen: e.messages, total: head.Records}
+	progress := progress{screen: e.messages, total: head.Newest}
 	defer progress.end()
-	if e.query == (audit.Query{}) && !e.safe {
-		return audit.Export(ctx, e.reader, head.Records, w, progress.at)
+	if e.query == (audit.Query{}) && e.form.verifiable && !e.safe {
+		return audit.Export(ctx, e.reader, head.Newest, w, progress.at)
 	}
 	buffer := bufio.NewWriterSize(w, 256<<10)
+	buffer.Write(e.form.head) // an error stays with the buffer
 	var line []byte
 	for rec, err := range e.reader.Search(ctx, e.query) {
 		if err != nil {
 			return written, errors.Join(err, buffer.Flush())
 		}
-		if rec.Seq > head.Records {
+		if rec.Seq > head.Newest {
 			break
 		}
-		if line = audit.Append(line[:0], rec); e.safe {
+		if line = e.form.line(line[:0], rec); e.safe {
 			line = appendShownJSON(nil, line)
 		}
-		if _, err := buffer.Write(append(line, '\n')); err != nil {
+		if _, err := buffer.Write(line); err != nil {
 			return written, fmt.Errorf("write the export: %w", err)
 		}
 		written++
@@ -141,7 +151,7 @@ func isDatabase(path, database string) bool {
 	if err != nil {
 		return false
 	}
-	for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".key", ".signing-key", ".public-key", ".checkpoint"} {
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".key", ".master-key", ".signing-key", ".public-key", ".checkpoint"} {
 		if other, err := os.Stat(database + suffix); err == nil && os.SameFile(info, other) {
 			return true
 		}

@@ -88,6 +88,16 @@ func (p *recordPrinter) details(rec *audit.Record) {
 		}
 		p.detail("finding", p.screen.paint(verdictStyle(f.Verdict), shown(f.Verdict)), "("+about+")", named("", f.Reason))
 	}
+	if a := rec.Admission; a != nil {
+		parts := []string{fmt.Sprintf("waited %.1f ms, breaker %s", a.Waited, shown(a.Breaker))}
+		if a.Queued > 0 {
+			parts = append(parts, fmt.Sprintf("with %s in the queue", plural(a.Queued, "request")))
+		}
+		if a.HoldOff > 0 {
+			parts = append(parts, fmt.Sprintf("with %.0f ms of Retry-After left", a.HoldOff))
+		}
+		p.detail("admission", strings.Join(parts, ", "))
+	}
 	for _, c := range rec.Calls {
 		answered := "no answer"
 		if c.Status != 0 {
@@ -99,6 +109,9 @@ func (p *recordPrinter) details(rec *audit.Record) {
 		p.detail("answer", strconv.Itoa(rec.Answer.Status), named("", rec.Answer.ScimType), named("", rec.Answer.Detail))
 	}
 	p.detail("error", named("", rec.Error))
+	if rec.Unrecorded > 0 {
+		p.detail("refusals", strconv.FormatInt(rec.Unrecorded, 10), "without records of their own")
+	}
 }
 
 // detail prints one line of details; none when it has nothing to say.

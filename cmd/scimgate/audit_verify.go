@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,15 +22,16 @@ type verifyFlags struct {
 	key   string
 	kept  []string
 	proof string
+	sink  bool
 }
 
 func newAuditVerify(env func(string) string) *cobra.Command {
 	f := &verifyFlags{trailFlags: trailFlags{env: env}}
 	cmd := &cobra.Command{
-		Use:   "verify [EXPORT]",
+		Use:   "verify [EXPORT | --sink FILE...]",
 		Short: "Prove that the trail was not changed",
-		Long: "Verify the trail of a database, an export (a file as `scimgate audit export` writes it, or - for stdin), or a proof\n" +
-			"of one record, offline and with the public key alone. Every record is hashed again and compared with the tree that\n" +
+		Long: "Verify the trail of a database, an export (a file as `scimgate audit export` writes it, or - for stdin), what a sink of\n" +
+			"the native format was given (--sink, all files of a rotation), or a proof of one record, offline and with the public key alone. Every record is hashed again and compared with the tree that\n" +
 			"the gateway has signed: a record that was changed, removed or moved is named, and so is an end that was cut off.\n" +
 			"Exit code 0 only if everything holds. `scimgate serve` may run meanwhile; records behind the newest checkpoint, of\n" +
 			"about a second, are counted as not signed.\n\n" +
@@ -37,10 +40,14 @@ func newAuditVerify(env func(string) string) *cobra.Command {
 			"that lies beside the database: keep the one that `scimgate serve` prints at its start.",
 		Example: "  scimgate audit verify --key trail.public-key\n" +
 			"  scimgate audit verify --key trail.public-key --checkpoint january.checkpoint trail.jsonl\n" +
+			"  scimgate audit verify --key trail.public-key --sink /var/log/scimgate/trail.jsonl*\n" +
 			"  scimgate audit verify --key trail.public-key --proof record.proof",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage(cmd, "takes one export at most, got %d", len(args))
+			switch {
+			case f.sink && len(args) == 0:
+				return usage(cmd, "--sink wants the files that the sink has written")
+			case len(args) > 1 && !f.sink:
+				return usage(cmd, "takes one export at most, got %d; the files of a sink need --sink", len(args))
 			}
 			return nil
 		},
@@ -52,6 +59,8 @@ func newAuditVerify(env func(string) string) *cobra.Command {
 				return usage(cmd, "an export is verified without a database: leave one of them out")
 			case f.proof != "":
 				return f.verifyProof(cmd)
+			case f.sink:
+				return f.verifySink(cmd, args)
 			case len(args) > 0:
 				return f.verifyExport(cmd, args[0])
 			}
@@ -62,6 +71,7 @@ func newAuditVerify(env func(string) string) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.key, "key", "", "public key, as text or as a file with it (default: the file beside the database)")
 	flags.StringArrayVar(&f.kept, "checkpoint", nil, "file with a checkpoint that was kept elsewhere; may be given more than once (default: the one beside the database, if it is there)")
+	flags.BoolVar(&f.sink, "sink", false, "the files are what a sink of the native format was given, in any order")
 	flags.StringVar(&f.proof, "proof", "", "file with the proof of one record")
 	return cmd
 }
@@ -137,7 +147,7 @@ func (f *verifyFlags) verifyDatabase(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	return f.verify(cmd, key, head.Records, func(ctx context.Context, v *audit.Verification) (*audit.Summary, error) { return v.Trail(ctx, r) })
+	return f.verify(cmd, key, head.Newest, func(ctx context.Context, v *audit.Verification) (*audit.Summary, error) { return v.Trail(ctx, r) })
 }
 
 func (f *verifyFlags) verifyExport(cmd *cobra.Command, name string) error {
@@ -155,6 +165,38 @@ func (f *verifyFlags) verifyExport(cmd *cobra.Command, name string) error {
 		in = file
 	}
 	return f.verify(cmd, key, 0, func(ctx context.Context, v *audit.Verification) (*audit.Summary, error) { return v.Export(ctx, in) })
+}
+
+// verifySink verifies the files of a sink, in the order of the records that they begin with.
+func (f *verifyFlags) verifySink(cmd *cobra.Command, names []string) error {
+	key, err := f.publicKey(cmd, "")
+	if err != nil {
+		return err
+	}
+	var files []audit.SinkFile
+	first := map[string]int64{}
+	for _, name := range names {
+		if name == "-" && len(names) == 1 {
+			files = append(files, audit.SinkFile{Name: "stdin", Reader: cmd.InOrStdin()})
+			continue
+		}
+		file, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("read the sink's file: %w", err)
+		}
+		defer file.Close()
+		if len(names) > 1 {
+			if first[name], err = audit.FirstRecord(file); err == nil {
+				_, err = file.Seek(0, io.SeekStart)
+			}
+			if err != nil {
+				return fmt.Errorf("read the sink's file %s: %w", name, err)
+			}
+		}
+		files = append(files, audit.SinkFile{Name: name, Reader: file})
+	}
+	slices.SortStableFunc(files, func(a, b audit.SinkFile) int { return cmp.Compare(first[a.Name], first[b.Name]) })
+	return f.verify(cmd, key, 0, func(ctx context.Context, v *audit.Verification) (*audit.Summary, error) { return v.Sink(ctx, files) })
 }
 
 // verify runs a verification and prints what it came to.
@@ -176,6 +218,12 @@ func (f *verifyFlags) verify(cmd *cobra.Command, key *audit.PublicKey, total int
 	out.printf("%s\n", out.paint(green, "The trail holds: nothing was changed, removed, reordered or cut."))
 	out.printf("  key          %s\n", shown(key.Name()))
 	out.printf("  records      %d, in %s: %.0f records/s\n", sum.Records, took.Round(time.Millisecond), float64(sum.Records)/took.Seconds())
+	if sum.Repeated > 0 {
+		out.printf("  again        %s that came more than once, each time the same\n", plural(int(sum.Repeated), "record"))
+	}
+	if sum.Pruned > 0 {
+		out.printf("  pruned       the first %d of them, as a signed record says: their hashes hold\n", sum.Pruned)
+	}
 	out.printf("  checkpoints  %d, the newest of %s over %s\n", sum.Checkpoints, sum.Newest.Time.Format(time.RFC3339), plural(int(sum.Signed), "record"))
 	if unsigned := sum.Records - sum.Signed; unsigned > 0 {
 		out.printf("  not signed   %s behind it: %s\n", plural(int(unsigned), "record"), out.paint(yellow,

@@ -29,7 +29,7 @@ func newCheck(env func(string) string) *cobra.Command {
 			"and certificates are read, and the attribute paths of profiles and overrides are compiled. Nothing is checked over\n" +
 			"the network and nothing is written.\n\n" +
 			"Without --config the file that SCIMGATE_CONFIG names is checked, or else the environment alone. The exit code is 1\n" +
-			"if there is a problem. Without one, each connection is listed, then \"ok\".",
+			"if there is a problem. Without one, each connection, sink and alert is listed, then \"ok\".\n\n" + sinkHelp(),
 		Example: "  scimgate check --config scimgate.yaml\n  SCIMGATE_CONFIG=scimgate.yaml scimgate check",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,6 +75,9 @@ func loadConfig(file string, env func(string) string) (*config.Config, error) {
 	}
 	for _, p := range profiles {
 		problems = uncompiled(problems, p)
+	}
+	if cfg != nil {
+		problems = unsendable(problems, cmp.Or(file, env("SCIMGATE_CONFIG")), cfg)
 	}
 	if err := problems.Err(); err != nil {
 		return nil, err
@@ -166,7 +169,8 @@ func describeConfig(s *screen, cfg *config.Config, now time.Time) {
 	if len(cfg.Connections) == 0 {
 		s.printf("no connection is configured: `scimgate serve` runs profile %s in front of its embedded simulator\n", shown(cfg.Simulate.Name))
 	}
-	warnings := cfg.Warnings
+	describeSinks(s, cfg)
+	warnings := append(cfg.Warnings, unknownPaths(cfg)...)
 	for _, c := range cfg.Connections {
 		if !slices.ContainsFunc(c.Tokens, func(t config.Token) bool { return !expired(t, now) }) {
 			warnings = append(warnings, "connection "+c.Name+" has no token that is still valid: every request will be refused")

@@ -130,9 +130,10 @@ func writeTrail(path string) error {
 			Answer: audit.Answer{Status: 400, ScimType: "invalidValue", Detail: "userName has 52 characters; the upstream takes at most 30"}, Duration: 0.4},
 		{Kind: audit.Outcome, Action: audit.Failed, Method: "PATCH", Op: "patch", ResourceType: "User", Subject: audit.Subject{UserName: "evil\x1b[2J\u202egpj.exe\r\n"},
 			Attributes: []audit.Attribute{{Path: "userName", Asked: inClear("\"evil\u202e\u009b2J\"")}},
+			Admission:  &audit.Admission{Waited: 12, Queued: 3, Breaker: "half-open", HoldOff: 500},
 			Answer:     audit.Answer{Status: 502}, Error: "dial\u2066", Duration: 1234.5},
 		{Kind: audit.Outcome, Action: audit.Matched, Method: "GET", Op: "query", ResourceType: "User", Subject: audit.Subject{ID: "u2", UserName: "田中@example.com"}, Answer: audit.Answer{Status: 200}, Duration: 12},
-		{Kind: audit.Event, Action: "started"},
+		{Kind: audit.Event, Action: "started", Unrecorded: 7},
 	} {
 		if err == nil {
 			_, err = s.Append(ctx, record(3+n, r))

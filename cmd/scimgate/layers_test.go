@@ -64,7 +64,7 @@ var owners = map[string][]string{
 	"github.com/sony/gobreaker/v2":        {"gateway/upstream"},
 	"go.uber.org/ratelimit":               {"gateway/upstream"},
 	"modernc.org/sqlite":                  {"gateway/store"},
-	"golang.org/x/sys":                    {"gateway/store"},
+	"golang.org/x/sys":                    {"gateway/store", "gateway/audit"},
 	"golang.org/x/mod":                    {"gateway/audit"},
 	"github.com/goccy/go-yaml":            {"config", "config/profile", "conformance"},
 	"github.com/spf13/cobra":              {"cmd/scimgate"},
@@ -73,7 +73,7 @@ var owners = map[string][]string{
 }
 
 // testModules may be imported by every package's tests, and by nothing else.
-var testModules = []string{"github.com/Shopify/toxiproxy/v2", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/rogpeppe/go-internal"}
+var testModules = []string{"github.com/Shopify/toxiproxy/v2", "github.com/chromedp/cdproto", "github.com/chromedp/chromedp", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/rogpeppe/go-internal"}
 
 // pure packages do no I/O and know no clock and no randomness: that is what makes `scimgate explain` possible. Of
 // transform/scim, the wire halves read and write bodies that others opened.

@@ -16,6 +16,7 @@ import (
 	"scimgate/config/profile"
 	"scimgate/config/secret"
 	"scimgate/conformance/simulator"
+	"scimgate/gateway/console"
 )
 
 func newServe(env func(string) string) *cobra.Command {
@@ -24,7 +25,7 @@ func newServe(env func(string) string) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the gateway",
 		Long: `Run the gateway: the SCIM listener that Microsoft Entra ID is pointed at, and the admin listener with health,
-readiness, metrics and the public key that the trail is verified with.
+readiness, metrics and the console, a web page over the trail.
 
 The configuration is a file (--config or SCIMGATE_CONFIG) or, for a single connection, the environment alone:
 
@@ -37,7 +38,7 @@ The configuration is a file (--config or SCIMGATE_CONFIG) or, for a single conne
   SCIMGATE_UPSTREAM_RATE     requests per second (0: the profile's)
   SCIMGATE_DATABASE          SQLite file with the trail and the identity map (scimgate.db)
   SCIMGATE_TLS_CERT, SCIMGATE_TLS_KEY     certificate and key, read again when they change
-  SCIMGATE_ADMIN_TOKEN[_FILE]             asked for by the admin listener
+  SCIMGATE_ADMIN_TOKEN[_FILE]             asked for by the admin listener, and what people sign in to the console with
 
 With neither, it runs in front of an embedded simulator of the upstream and prints everything needed to try it.
 SIGTERM and Ctrl-C drain: requests under way are finished and recorded.`,
@@ -51,7 +52,11 @@ SIGTERM and Ctrl-C drain: requests under way are finished and recorded.`,
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, newScreen(cmd.OutOrStdout(), env), cmd.ErrOrStderr())
+			out := cmd.OutOrStdout()
+			if toStdout(cfg) {
+				out = cmd.ErrOrStderr()
+			}
+			return serve(cmd.Context(), cfg, newScreen(out, env), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (default: SCIMGATE_CONFIG, else the environment alone)")
@@ -60,11 +65,11 @@ SIGTERM and Ctrl-C drain: requests under way are finished and recorded.`,
 
 func serve(ctx context.Context, cfg *config.Config, out *screen, errOut io.Writer) error {
 	log := newLogger(cfg.Log, errOut)
-	token := ""
+	var made madeTokens
 	if len(cfg.Connections) == 0 {
 		var stop func()
 		var err error
-		if token, stop, err = embedSimulator(cfg); err != nil {
+		if made, stop, err = embedSimulator(cfg); err != nil {
 			return err
 		}
 		defer stop()
@@ -76,7 +81,7 @@ func serve(ctx context.Context, cfg *config.Config, out *screen, errOut io.Write
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.stop())
 	}
-	greet(out, a, token)
+	greet(out, a, made)
 	err = a.wait(ctx)
 	if err == nil {
 		out.printf("\nStopping: requests under way are finished and recorded.\n")
@@ -84,18 +89,26 @@ func serve(ctx context.Context, cfg *config.Config, out *screen, errOut io.Write
 	return errors.Join(err, a.stop())
 }
 
+// madeTokens are tokens that nobody configured, to be printed once; "" where one was.
+type madeTokens struct{ secret, admin string }
+
 // embedSimulator puts a simulator of the profile's upstream on a free loopback port, and one connection to it with
-// new tokens into the configuration. It returns the Secret Token.
-func embedSimulator(cfg *config.Config) (token string, stop func(), err error) {
+// new tokens into the configuration.
+func embedSimulator(cfg *config.Config) (made madeTokens, stop func(), err error) {
 	token, upstreamToken := secretToken(), secretToken()
 	sim, err := simulator.New(simulator.Config{Profile: cfg.Simulate, Tokens: []string{upstreamToken}})
 	if err != nil {
-		return "", nil, err
+		return madeTokens{}, nil, err
+	}
+	made.secret = token
+	if cfg.Admin.Token == nil {
+		made.admin = secretToken()
+		cfg.Admin.Token = secret.Literal(made.admin)
 	}
 	server := httptest.NewUnstartedServer(sim)
 	server.Start()
 	cfg.Connections = []config.Connection{simulated(cfg.Simulate, server.URL+simulator.DefaultBasePath, upstreamToken, "default", token)}
-	return token, func() { sim.Close(); server.Close() }, nil
+	return made, func() { sim.Close(); server.Close() }, nil
 }
 
 // simulated is a connection to a simulator.
@@ -112,7 +125,8 @@ func simulated(p *profile.Profile, url, upstreamToken, name, token string) confi
 }
 
 // greet says where the gateway is and how to try it.
-func greet(out *screen, a *app, token string) {
+func greet(out *screen, a *app, made madeTokens) {
+	token := made.secret
 	out.printf("%s is ready.\n\n", out.paint(bold, version()))
 	for i, c := range a.cfg.Connections {
 		url := a.tenantURL(i)
@@ -127,6 +141,13 @@ func greet(out *screen, a *app, token string) {
 		out.printf("  Upstream      %s, profile %s\n", c.Upstream.URL, c.Profile.Name)
 	}
 	out.printf("  Admin         %s/readyz, %s/metrics\n", a.adminURL(), a.adminURL())
+	out.printf("  Console       %s\n", out.paint(bold, a.adminURL()+console.Base))
+	switch {
+	case made.admin != "":
+		out.printf("  Admin token   %s\n", out.paint(bold, made.admin))
+	case a.cfg.Admin.Token == nil:
+		out.printf("  Admin token   none is configured: nobody can sign in to the console\n")
+	}
 	out.printf("  Trail         %s\n", a.cfg.Database)
 	out.printf("  Public key    %s\n", a.signer.PublicKey())
 	if a.cfg.TLS.Cert == "" {

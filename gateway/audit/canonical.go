@@ -95,3 +95,18 @@ func appendNumber(dst []byte, f float64) []byte {
 	}
 	return strconv.AppendFloat(dst, f, 'g', -1, 64)
 }
+
+// appendPlain appends the JSON of v, its members as they are written.
+func appendPlain(dst []byte, v any) []byte {
+	switch v := v.(type) {
+	case string:
+		return appendString(dst, v)
+	case bool:
+		return strconv.AppendBool(dst, v)
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return append(dst, "null"...) // a mistake of ours, see appendDecoded
+	}
+	return append(dst, text...)
+}

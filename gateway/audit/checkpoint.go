@@ -42,6 +42,30 @@ func (s *Signer) Sign(size int64, root Hash, at time.Time) (*Checkpoint, error) 
 	return &Checkpoint{Origin: s.Name(), Size: size, Root: root, Time: at, Note: string(signed)}, nil
 }
 
+// SignPruned signs which records are pruned, and of which trail. Nobody can take the text for a checkpoint's, whose second
+// line is a number.
+func (s *Signer) SignPruned(p *Pruned) error {
+	signed, err := note.Sign(&note.Note{Text: p.text(s.Name())}, s.signer)
+	if err != nil {
+		return fmt.Errorf("sign what is pruned: %w", err)
+	}
+	fields := strings.Fields(string(signed))
+	p.Signature = fields[len(fields)-1]
+	return nil
+}
+
+// OpenPruned reports whether the trail's key has signed which records were pruned.
+func (k *PublicKey) OpenPruned(p *Pruned) bool {
+	name := k.verifier.Name()
+	_, err := note.Open([]byte(p.text(name)+"\n— "+name+" "+p.Signature+"\n"), note.VerifierList(k.verifier))
+	return err == nil
+}
+
+// text is what is signed.
+func (p *Pruned) text(trail string) string {
+	return fmt.Sprintf("%s\npruned %d to %d\nbefore %s\n", trail, p.First, p.Last, p.Before.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano))
+}
+
 // errNotCheckpoint says what a checkpoint is.
 var errNotCheckpoint = errors.New("this is not a checkpoint as `scimgate audit checkpoint` prints it")
 
@@ -69,7 +93,7 @@ func (k *PublicKey) Open(text string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, errNotCheckpoint
 	}
-	c, err := parseCheckpoint(opened.Text)
+	c, err := ParseCheckpoint(opened.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +104,9 @@ func (k *PublicKey) Open(text string) (*Checkpoint, error) {
 	return c, nil
 }
 
-// parseCheckpoint reads the text of a checkpoint. Lines that nobody knows are left to those who do.
-func parseCheckpoint(text string) (*Checkpoint, error) {
+// ParseCheckpoint reads the text of a checkpoint, and nothing of its signature. Lines that nobody knows are left to those
+// who do.
+func ParseCheckpoint(text string) (*Checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) < 4 || lines[0] == "" {
 		return nil, errNotCheckpoint
@@ -109,13 +134,4 @@ func parseCheckpoint(text string) (*Checkpoint, error) {
 // String names a checkpoint in a sentence.
 func (c *Checkpoint) String() string {
 	return fmt.Sprintf("the checkpoint of %s", c.Time.Format(time.RFC3339))
-}
-
-// CheckpointSize reads the number of records off a checkpoint without checking anything.
-func CheckpointSize(text string) (int64, error) {
-	c, err := parseCheckpoint(text)
-	if err != nil {
-		return 0, err
-	}
-	return c.Size, nil
 }

@@ -246,6 +246,9 @@ func (c *Checkpointer) keep(checkpoint *Checkpoint) {
 		return
 	}
 	err := os.WriteFile(c.Kept+".new", []byte(checkpoint.Note), 0o600)
+	if old, missing := os.Stat(c.Kept); err == nil && missing == nil { // root may sign for the gateway's user, by a command
+		err = keepOwner(c.Kept+".new", old)
+	}
 	if err == nil {
 		err = os.Rename(c.Kept+".new", c.Kept)
 	}

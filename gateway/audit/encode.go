@@ -53,8 +53,17 @@ func AppendBody(dst []byte, r *Record) []byte {
 		dst = append(dst, '}')
 	}
 	dst = appendList(dst, "attributes", r.Attributes, appendAttribute)
+	dst = appendOptional(dst, "sealed", r.Sealed)
+	dst = appendOptional(dst, "sealedKey", r.SealedKey)
 	dst = appendList(dst, "findings", r.Findings, appendFinding)
 	dst = appendOptional(dst, "plan", r.Plan)
+	if a := r.Admission; a != nil {
+		dst = append(appendName(dst, "admission"), '{')
+		dst = appendFloat(dst, "waited", a.Waited)
+		dst = appendInt(dst, "queued", a.Queued)
+		dst = appendText(dst, "breaker", a.Breaker)
+		dst = append(appendFloat(dst, "holdOff", a.HoldOff), '}')
+	}
 	dst = appendList(dst, "calls", r.Calls, appendCall)
 	if r.Answer != (Answer{}) {
 		dst = append(appendName(dst, "answer"), '{')
@@ -65,6 +74,15 @@ func AppendBody(dst []byte, r *Record) []byte {
 	}
 	dst = appendOptional(dst, "error", r.Error)
 	dst = appendFloat(dst, "duration", r.Duration)
+	if r.Unrecorded != 0 {
+		dst = strconv.AppendInt(appendName(dst, "unrecorded"), r.Unrecorded, 10)
+	}
+	if p := r.Pruned; p != nil {
+		dst = strconv.AppendInt(append(appendName(dst, "pruned"), `{"first":`...), p.First, 10)
+		dst = strconv.AppendInt(appendName(dst, "last"), p.Last, 10)
+		dst = appendText(appendTime(dst, "before", p.Before), "signature", p.Signature)
+		dst = append(dst, '}')
+	}
 	return append(dst, '}')
 }
 

@@ -43,7 +43,7 @@ func Prove(ctx context.Context, trail TrailReader, seq int64) (*Proof, error) {
 	if text == "" {
 		return nil, errors.New("the trail has no checkpoint yet: `scimgate serve` signs one within a second of a record")
 	}
-	newest, err := parseCheckpoint(text)
+	newest, err := ParseCheckpoint(text)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +61,11 @@ func Prove(ctx context.Context, trail TrailReader, seq int64) (*Proof, error) {
 	case found != nil && seq > newest.Size:
 		return nil, fmt.Errorf("the trail has no record %d", seq)
 	case found != nil:
+		if first, err := firstRecord(ctx, trail); err != nil {
+			return nil, err
+		} else if seq < first {
+			return nil, fmt.Errorf("record %d is not there any more, the first that is left is %d: a proof made before still holds, and `scimgate audit verify` tells whether it was pruned by rights", seq, first)
+		}
 		return nil, fmt.Errorf("record %d is missing from the trail: run `scimgate audit verify`", seq)
 	case seq > newest.Size:
 		return nil, fmt.Errorf("record %d is not signed yet, the newest checkpoint covers %d: `scimgate serve` signs within a second of a record", seq, newest.Size)

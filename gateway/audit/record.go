@@ -7,8 +7,9 @@
 // a breaker that opened) is an event. Records are numbered 1, 2, 3, ... without gaps, in the order in which they became
 // durable.
 //
-// The JSON form is a contract: members are written in the order of the struct, empty ones are left out, and the bytes
-// that Append writes are the bytes that are stored and hashed. Within version 1 members are only ever added.
+// The JSON form is a contract, documented for its readers in RECORD.md: members are written in the order of the struct,
+// empty ones are left out, and the bytes that Append writes are the bytes that are stored and hashed. Within version 1
+// members are only ever added.
 //
 // Over these bytes stands a Merkle tree (RFC 6962, Section 2.1). A Checkpointer extends it behind the trail and signs its
 // root; a Verification tells from the public key alone whether records were changed, removed, reordered or cut since; a
@@ -51,8 +52,12 @@ const (
 	Discovered      = "discovered"      // ServiceProviderConfig, ResourceTypes or Schemas were read
 	Bulk            = "bulk"            // a bulk request was answered: its operations have records of their own
 	Failed          = "failed"          // the upstream refused, or could not be reached
-	Abandoned       = "abandoned"       // the intent was stored too late: its request was already refused, nothing sent
+	Abandoned       = "abandoned"       // the intent was stored, or reached a required sink, too late: nothing was sent
 	Interrupted     = "interrupted"     // the process ended between an intent and its outcome
+	Unsealed        = "unsealed"        // somebody was shown the sealed values of a record
+	Erased          = "erased"          // the keys of a person's sealed values were destroyed
+	Rotated         = "rotated"         // a key of the trail was replaced
+	Removed         = "pruned"          // records that are old enough were removed
 )
 
 // Verdicts of a finding.
@@ -81,19 +86,46 @@ type Record struct {
 	Source     string `json:"source,omitempty"`     // the client's address
 
 	Action       string  `json:"action,omitempty"`
-	Method       string  `json:"method,omitempty"` // HTTP method of the request
+	Method       string  `json:"method,omitempty"` // HTTP method, of a request that was refused before it was read
 	Op           string  `json:"op,omitempty"`     // SCIM operation: create, get, query, replace, patch, delete, ...
 	ResourceType string  `json:"resourceType,omitempty"`
 	Subject      Subject `json:"subject,omitzero"`
 
 	Attributes []Attribute `json:"attributes,omitempty"`
+	Sealed     string      `json:"sealed,omitempty"`    // the sensitive values of Attributes, see Key.Seal
+	SealedKey  string      `json:"sealedKey,omitempty"` // the id of the key they are sealed under
 	Findings   []Finding   `json:"findings,omitempty"`
-	Plan       string      `json:"plan,omitempty"` // one phrase: what was decided to be sent
+	Plan       string      `json:"plan,omitempty"`      // one phrase: what was decided to be sent
+	Admission  *Admission  `json:"admission,omitempty"` // where the way to the upstream held the request up
 	Calls      []Call      `json:"calls,omitempty"`
 
 	Answer   Answer  `json:"answer,omitzero"`
 	Error    string  `json:"error,omitempty"`    // the whole error, of which the client saw Answer.Detail at most
 	Duration float64 `json:"duration,omitempty"` // milliseconds from the request's first byte to this record; see Milliseconds
+
+	Unrecorded int64   `json:"unrecorded,omitempty"` // of the event that says so: refusals of a second that have no records of their own
+	Pruned     *Pruned `json:"pruned,omitempty"`     // of the event that says so: which records were removed
+
+	Key *KeyChange `json:"-"` // what is stored about SealedKey in the record's transaction, if anything
+}
+
+// Pruned names records that were removed because they are old enough. Their hashes stay, and so the tree over the trail.
+// It has a signature of its own, by the key that signs the trail: a gateway signs every record that it finds at the end
+// of its database, also one that somebody has put there to explain what he removed.
+type Pruned struct {
+	First     int64     `json:"first"` // Seq of the first
+	Last      int64     `json:"last"`
+	Before    time.Time `json:"before"`    // all of them are older
+	Signature string    `json:"signature"` // see Signer.SignPruned
+}
+
+// Admission is how the way to the upstream was when a request had to wait for it, was not let through, or went as the
+// probe of a breaker that was not closed.
+type Admission struct {
+	Waited  float64 `json:"waited,omitempty"`  // milliseconds, before all calls together
+	Queued  int     `json:"queued,omitempty"`  // requests that still waited when its wait ended
+	Breaker string  `json:"breaker"`           // closed, open or half-open
+	HoldOff float64 `json:"holdOff,omitempty"` // milliseconds that were left of the upstream's Retry-After
 }
 
 // Subject names the resource a record is about, as far as it is known.

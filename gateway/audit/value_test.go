@@ -22,7 +22,7 @@ func mark(path, canonical string) string {
 }
 
 func TestValueClasses(t *testing.T) {
-	r := NewRedactor(testKey, "urn:example:Vault:pin")
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey}, Secret: []string{"urn:example:Vault:pin"}})
 	for _, tt := range []struct {
 		path string
 		v    any
@@ -37,7 +37,8 @@ func TestValueClasses(t *testing.T) {
 		{"active", "False", `"False"`},
 		{"schemas", []any{"urn:a", "urn:b"}, `["urn:a","urn:b"]`},
 		{"schemas", "urn:a", `["urn:a"]`},
-		{"meta.location", "https://u.example/Users/1", `"https://u.example/Users/1"`},
+		{"meta.location", "https://u.example/Users/1", mark("meta.location", `"https://u.example/Users/1"`)}, // a client may say anything
+		{"schemas", []any{"urn:a", "urn:ann@example.com"}, mark("schemas", `["urn:a","urn:ann@example.com"]`)},
 
 		{"userName", map[string]any{"a": "hidden"}, mark("username", `{"a":"hidden"}`)},
 		{"active", "not a boolean", mark("active", `"not a boolean"`)},
@@ -70,8 +71,81 @@ func TestValueClasses(t *testing.T) {
 	}
 }
 
+// What is configured adds to the classes; what is secret stays so, also inside of something else.
+func TestConfiguredClasses(t *testing.T) {
+	const department = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department"
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey}, Public: []string{"title", "emails.value", "Name", department, "urn:example:Open", "both"},
+		Secret: []string{"nickName", "name.familyName", "addresses", "both"}})
+	for _, tt := range []struct {
+		path string
+		v    any
+		want string
+	}{
+		{"Title", "a\"b", `"a\"b"`},
+		{"title", strings.Repeat("é", ClipLimit), `"` + Clip(strings.Repeat("é", ClipLimit)) + `"`},
+		{"title", map[string]any{"passWord": "t0p"}, "[secret]"},
+		{"title", []any{strings.Repeat("x", ClipLimit)}, mark("title", `["`+strings.Repeat("x", ClipLimit)+`"]`)},
+		{"titles", "x", mark("titles", `"x"`)},
+		{`emails[type eq "work"].value`, "x", `"x"`},
+		{`emails[type eq "a]b"].value`, "x", `"x"`},
+		{"emails.display", "x", mark("emails.display", `"x"`)},
+		{"emails", []any{"x"}, mark("emails", `["x"]`)},
+		{"name.givenName", "Ann", `"Ann"`},
+		{"name.familyName", "Lee", "[secret]"},
+		{"name", map[string]any{"familyName": "Lee"}, "[secret]"},
+		{"urn:ietf:params:scim:schemas:core:2.0:User:nickName", "x", "[secret]"},
+		{`addresses[type eq "work"].locality`, "x", "[secret]"},
+		{department, "R and D", `"R and D"`},
+		{"urn:example:open:Anything", json.Number("1.0"), `1.0`},
+		{"both", "x", "[secret]"},
+	} {
+		if got := r.Value(tt.path, tt.v).String(); got != tt.want {
+			t.Errorf("Value(%s, %.40v) = %s, want %s", tt.path, tt.v, got, tt.want)
+		}
+	}
+}
+
+func TestPathForm(t *testing.T) {
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey}})
+	for _, path := range []string{"title", `emails[type eq "work"].value`, `emails[type eq "Work"]`, "emails[2].value", "emails[primary eq true].display", "emails[value eq ...]", "urn:example:X:y.z", "x-custom_1", "manager.$ref"} {
+		if got := r.Path(path); got != path {
+			t.Errorf("got %s, want %s", got, path)
+		}
+	}
+	const made = `emails[type eq "Ann's \"]own"].value`
+	got := r.Path(made)
+	if strings.Contains(got, "Ann") || strings.Contains(got, "own") || !strings.HasPrefix(got, `emails[type eq "hmac:`) || !strings.HasSuffix(got, `"].value`) {
+		t.Errorf("got %s, want the type hashed", got)
+	}
+	if got != r.Path(made) || got == r.Path(`emails[type eq "Bob's"].value`) {
+		t.Error("equal types do not look equal, or others do")
+	}
+	// What has not the form of a name may be a value.
+	for _, path := range []string{"ann@example.com", "Ann Lee", "name.Ann Lee", `emails[value eq "ann@example.com"].type`, "Zo\u00eb", `emails[type eq "].value`, "[Ann]", "a]Ann["} {
+		got := r.Path(path)
+		if strings.Contains(strings.ToLower(got), "ann") || strings.Contains(got, "Zo") || !strings.Contains(got, "hmac:") || got != r.Path(path) {
+			t.Errorf("got %s for %s, want a hash", got, path)
+		}
+	}
+}
+
+func TestHashesOfAllKeys(t *testing.T) {
+	other := []byte("another key of thirty-two bytes!")
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey, other}})
+	old := NewRedactor(RedactorConfig{Keys: Keys{testKey}}).Value("title", "x").HMAC
+	now := NewRedactor(RedactorConfig{Keys: Keys{other}}).Value("title", "x").HMAC
+	if got := r.Hashes("title", "x"); len(got) != 2 || got[0] != now || got[1] != old || r.Value("title", "x").HMAC != now {
+		t.Errorf("got %q, want %q and %q", got, now, old)
+	}
+	for _, path := range []string{"userName", "password"} {
+		if got := r.Hashes(path, "x"); got != nil {
+			t.Errorf("%s: got %q, want no hash", path, got)
+		}
+	}
+}
+
 func TestValueForms(t *testing.T) {
-	r := NewRedactor(testKey)
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey}})
 	for _, tt := range []struct {
 		v    *Value
 		want string
@@ -121,7 +195,7 @@ func TestCanonicalForm(t *testing.T) {
 }
 
 func TestKeysAndPathsSeparate(t *testing.T) {
-	a, b := NewRedactor(testKey), NewRedactor([]byte("another key of thirty-two bytes!"))
+	a, b := NewRedactor(RedactorConfig{Keys: Keys{testKey}}), NewRedactor(RedactorConfig{Keys: Keys{[]byte("another key of thirty-two bytes!")}})
 	if a.Value("title", "x").HMAC == b.Value("title", "x").HMAC {
 		t.Error("two keys give one mark")
 	}
@@ -131,7 +205,7 @@ func TestKeysAndPathsSeparate(t *testing.T) {
 }
 
 func TestRedactorIsConcurrent(t *testing.T) {
-	r := NewRedactor(testKey)
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey}})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -161,7 +235,7 @@ func TestClip(t *testing.T) {
 			t.Errorf("Clip split a code point of %q", in[:8])
 		}
 	}
-	long := NewRedactor(testKey).Value("userName", strings.Repeat("\x01", 1<<16))
+	long := NewRedactor(RedactorConfig{Keys: Keys{testKey}}).Value("userName", strings.Repeat("\x01", 1<<16))
 	if got, limit := len(long.Clear), 6*ClipLimit+2; got > limit {
 		t.Errorf("a userName of 64 KiB takes %d bytes of the trail, want at most %d", got, limit)
 	}
@@ -169,7 +243,7 @@ func TestClip(t *testing.T) {
 
 // 1,000 values in all the places a client can put them: none may show.
 func TestCanariesDoNotShow(t *testing.T) {
-	r := NewRedactor(testKey)
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey}})
 	paths := []string{"name.givenName", "emails", `emails[type eq "work"].value`, "password", "active", "meta.note", "unknown", "members", "x509Certificates"}
 	rec := &Record{V: 1}
 	for i := range 1000 {
@@ -184,7 +258,7 @@ func TestCanariesDoNotShow(t *testing.T) {
 }
 
 func BenchmarkValue(b *testing.B) {
-	r := NewRedactor(testKey)
+	r := NewRedactor(RedactorConfig{Keys: Keys{testKey}})
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Value("name.givenName", "Bartholomew")

@@ -39,10 +39,12 @@ type Verification struct {
 
 // Summary says what was verified.
 type Summary struct {
-	Records     int64       // read, all of them in their places
+	Records     int64       // read or pruned, all of them in their places
+	Pruned      int64       // of these, removed as a signed record says: their hashes were read instead
 	Signed      int64       // of these, covered by a checkpoint
 	Checkpoints int         // with a good signature and the right root
 	Newest      *Checkpoint // the one over most records
+	Repeated    int64       // of a sink, records that came again, as they were
 }
 
 // Tampered is the error of a trail that is not what was signed.
@@ -93,8 +95,14 @@ func readStored(trail TrailReader, p *packer) error {
 		}
 		return p.flush(leaves)
 	}
+	gap := false
 	one := func(seq int64, record []byte) error {
-		if seq != p.next {
+		if p.next == 1 && seq > 1 {
+			if err := pruneStored(trail, p, seq-1); err != nil {
+				return err
+			}
+		}
+		if gap = seq != p.next; gap {
 			return missing(p.next, seq)
 		}
 		if said, ok := placeOf(record); !ok {
@@ -110,6 +118,11 @@ func readStored(trail TrailReader, p *packer) error {
 	for {
 		before := p.next
 		err := trail.Records(p.ctx, before-1, portionSize, one)
+		if gap {
+			if first, failed := firstRecord(p.ctx, trail); failed != nil || first > p.next {
+				return errors.Join(failed, errPruning)
+			}
+		}
 		if p.cur != nil && (err != nil || p.next-before < portionSize) {
 			if failed := flush(); err == nil { // what was read before an error still has to be compared
 				err = failed
@@ -119,6 +132,32 @@ func readStored(trail TrailReader, p *packer) error {
 			return err
 		}
 	}
+}
+
+// errPruning is the error of a reading that a pruning has overtaken.
+var errPruning = errors.New("records were pruned while the trail was read: do it again")
+
+// firstRecord is the place of the first record that was not pruned; 0 when there is none.
+func firstRecord(ctx context.Context, trail TrailReader) (first int64, err error) {
+	err = trail.Records(ctx, 0, 1, func(seq int64, _ []byte) error { first = seq; return nil })
+	return first, err
+}
+
+// pruneStored takes the hashes of the records up to a place, which are not there any more, as they are stored.
+func pruneStored(trail TrailReader, p *packer, last int64) error {
+	if last%TileWidth != 0 { // only whole tiles are pruned
+		return missing(1, last+1)
+	}
+	for p.next <= last {
+		leaves, err := trail.Tile(p.ctx, 0, p.next/TileWidth)
+		if err == nil {
+			err = p.prune(leaves)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // expect checks the signatures of the checkpoints that were found and of those that were kept.
@@ -142,11 +181,11 @@ func (v *Verification) expect(found []string) error {
 		case i >= len(found):
 			return fmt.Errorf("the checkpoint kept elsewhere: %w", errs[i])
 		default:
-			size, err := CheckpointSize(notes[i])
+			c, err := ParseCheckpoint(notes[i])
 			if err != nil {
 				return fmt.Errorf("a checkpoint of the trail was changed: %w", errs[i])
 			}
-			return fmt.Errorf("the trail's checkpoint over %d records: %w", size, errs[i])
+			return fmt.Errorf("the trail's checkpoint over %d records: %w", c.Size, errs[i])
 		}
 	}
 	for _, c := range opened[:len(found)] {
@@ -162,7 +201,7 @@ func (v *Verification) run(ctx context.Context, read func(*packer) error) (*Summ
 	ctx, cancel := context.WithCancel(ctx)
 	workers := max(1, runtime.GOMAXPROCS(0)-1)
 	depth := 4 * workers
-	p := &packer{ctx: ctx, next: 1, free: make(chan *portion, depth), work: make(chan *portion, depth), order: make(chan *portion, depth)}
+	p := &packer{ctx: ctx, key: v.Key, next: 1, free: make(chan *portion, depth), work: make(chan *portion, depth), order: make(chan *portion, depth)}
 	for range depth {
 		p.free <- &portion{done: make(chan struct{}, 1)}
 	}
@@ -205,7 +244,7 @@ func (v *Verification) compareAll(ctx context.Context, p *packer) error {
 		}
 		return p.failed
 	}
-	return v.finish()
+	return v.finish(p)
 }
 
 // compare adds a portion to the tree, and compares it with its stored hashes and with the checkpoints within it.
@@ -312,7 +351,7 @@ func (v *Verification) cut(c *Checkpoint) error {
 }
 
 // finish looks at what has not been settled when all records are read.
-func (v *Verification) finish() error {
+func (v *Verification) finish(p *packer) error {
 	switch {
 	case v.suspect != nil:
 		return v.suspect
@@ -320,7 +359,14 @@ func (v *Verification) finish() error {
 		return v.cut(v.expected[len(v.expected)-1])
 	case v.passed == nil:
 		return errUnsigned
+	case p.pruned > 0 && p.told == 0 && p.forged > 0:
+		return tampered(1, "the records 1 to %d are missing, and record %d, which says that they were pruned, has no signature of the trail's key", p.pruned, p.forged)
+	case p.pruned > 0 && p.told == 0:
+		return tampered(1, "the records 1 to %d are missing, and no record says that they were pruned", p.pruned)
+	case p.told > v.passed.Size:
+		return fmt.Errorf("the records 1 to %d are missing, and record %d, which says that they were pruned, is not signed yet: `scimgate serve` signs it within a second", p.pruned, p.told)
 	}
+	v.summary.Pruned = p.pruned
 	v.summary.Records, v.summary.Signed, v.summary.Newest = v.tree.Size(), v.passed.Size, v.passed
 	return nil
 }
@@ -364,6 +410,9 @@ type packer struct {
 	free, work, order chan *portion
 	cur               *portion
 	next              int64 // place of the next record
+	pruned            int64 // how many records are not there any more: those up to this one
+	told, forged      int64 // places of the records that say so, with the trail's signature and without it; 0 for none
+	key               *PublicKey
 	failed            error // what ended the reading
 }
 
@@ -379,12 +428,45 @@ func (p *packer) current() (*portion, error) {
 	return p.cur, nil
 }
 
+// prune takes the stored hashes of a tile whose records are not there any more.
+func (p *packer) prune(leaves []byte) error {
+	if len(leaves) != TileWidth*tlog.HashSize {
+		return tampered(p.next+int64(len(leaves)/tlog.HashSize), "the hash that is stored for record %d is missing, and so is the record", p.next+int64(len(leaves)/tlog.HashSize))
+	}
+	one, err := p.current()
+	if err != nil {
+		return err
+	}
+	for leaf := range slices.Chunk(leaves, tlog.HashSize) {
+		one.hashes = append(one.hashes, Hash(leaf))
+	}
+	p.next += TileWidth
+	p.pruned = p.next - 1
+	return p.flush(leaves)
+}
+
+// listen looks for the record that says which were pruned.
+func (p *packer) listen(record []byte) {
+	if p.pruned == 0 || !bytes.Contains(record, []byte(`"pruned":{`)) {
+		return
+	}
+	rec, err := Parse(record)
+	switch {
+	case err != nil || rec.Kind != Event || rec.Action != Removed || rec.Pruned == nil || rec.Pruned.Last < p.pruned || p.told > 0:
+	case p.key.OpenPruned(rec.Pruned):
+		p.told = rec.Seq
+	default:
+		p.forged = rec.Seq
+	}
+}
+
 // add takes a record, whose bytes are copied.
 func (p *packer) add(record []byte) error {
 	one, err := p.current()
 	if err != nil {
 		return err
 	}
+	p.listen(record)
 	one.data = append(append(one.data, 0), record...)
 	one.ends = append(one.ends, len(one.data))
 	p.next++

@@ -15,10 +15,12 @@ import (
 // An export is the whole trail as JSON lines: the bytes of each record; after every TileWidth records, and after the last
 // that is signed, a line with their stored hashes, which name the first wrong record; at the end the newest checkpoint.
 //
+//	{"pruned":{"first":1,"hashes":"base64"}}   for every 256 records that were pruned
 //	{"v":1,"seq":1,...}
 //	{"leaves":{"first":1,"hashes":"base64"}}
 //	{"checkpoint":"scimgate.trail/...\n...\n"}
 type exportLine struct {
+	Pruned     *exportLeaves `json:"pruned,omitempty"`
 	Leaves     *exportLeaves `json:"leaves,omitempty"`
 	Checkpoint string        `json:"checkpoint,omitempty"`
 }
@@ -26,6 +28,16 @@ type exportLine struct {
 type exportLeaves struct {
 	First  int64  `json:"first"`  // place of the first of the records
 	Hashes []byte `json:"hashes"` // one after the other
+}
+
+// members is the number of members that a line has: each has one.
+func (l *exportLine) members() (n int) {
+	for _, has := range [...]bool{l.Pruned != nil, l.Leaves != nil, l.Checkpoint != ""} {
+		if has {
+			n++
+		}
+	}
+	return n
 }
 
 // longestLine is more than the longest record.
@@ -40,17 +52,26 @@ func Export(ctx context.Context, trail TrailReader, until int64, w io.Writer, pr
 	}
 	signed := int64(0)
 	if note != "" {
-		if signed, err = CheckpointSize(note); err != nil {
+		c, err := ParseCheckpoint(note)
+		if err != nil {
 			return 0, fmt.Errorf("the newest checkpoint: %w", err)
 		}
+		signed = c.Size
 		until = max(until, signed)
 	}
 	buffer := bufio.NewWriterSize(w, 256<<10)
-	last := int64(0)
+	begins, last, gap := int64(0), int64(0), false
 	line := func(seq int64, record []byte) error {
 		if seq > until {
 			return io.EOF
 		}
+		if last == 0 {
+			begins = seq
+			if err := exportPruned(ctx, trail, seq-1, buffer); err != nil {
+				return err
+			}
+		}
+		gap = gap || last > 0 && seq != last+1
 		buffer.Write(record)
 		if err := buffer.WriteByte('\n'); err != nil { // it tells of every failure before
 			return fmt.Errorf("write the export: %w", err)
@@ -70,6 +91,11 @@ func Export(ctx context.Context, trail TrailReader, until int64, w io.Writer, pr
 			return written, errors.Join(err, buffer.Flush())
 		}
 		more = err == nil && written-before == portionSize
+	}
+	if gap { // which is what somebody has done to the trail, and for a verification to tell, unless they were pruned
+		if first, err := firstRecord(ctx, trail); err != nil || first > begins {
+			return written, errors.Join(err, errPruning, buffer.Flush())
+		}
 	}
 	if note != "" {
 		if err := writeLine(buffer, exportLine{Checkpoint: note}); err != nil {
@@ -92,6 +118,20 @@ func exportHashes(ctx context.Context, trail TrailReader, seq int64, w io.Writer
 	first := n*TileWidth + 1
 	width := int(seq-first+1) * tlog.HashSize
 	return writeLine(w, exportLine{Leaves: &exportLeaves{first, hashes[:min(width, len(hashes))]}})
+}
+
+// exportPruned writes the stored hashes of the records up to a place, which are not there any more.
+func exportPruned(ctx context.Context, trail TrailReader, last int64, w io.Writer) error {
+	for first := int64(1); first <= last; first += TileWidth {
+		hashes, err := trail.Tile(ctx, 0, first/TileWidth)
+		if err == nil {
+			err = writeLine(w, exportLine{Pruned: &exportLeaves{first, hashes}})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeLine(w io.Writer, line exportLine) error {
@@ -138,7 +178,7 @@ func (e *exportReader) read() error {
 			return err
 		}
 		if ended {
-			return fmt.Errorf("line %d: the export goes on behind its checkpoint", e.line)
+			return fmt.Errorf("line %d: the export goes on behind its checkpoint (what a sink has written is verified with --sink)", e.line)
 		}
 		seq, isRecord := placeOf(line)
 		switch {
@@ -181,7 +221,7 @@ func (e *exportReader) special(line []byte) (checkpoint bool, err error) {
 	var special exportLine
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&special); err != nil || (special.Leaves == nil) == (special.Checkpoint == "") {
+	if err := decoder.Decode(&special); err != nil || special.members() != 1 {
 		if e.cur != nil && len(e.cur.ends) > 0 && !json.Valid(e.cur.last()) {
 			return false, tampered(e.next-1, "record %d was changed: its line %d breaks off", e.next-1, e.line-1)
 		}
@@ -190,6 +230,12 @@ func (e *exportReader) special(line []byte) (checkpoint bool, err error) {
 	one, err := e.current()
 	if err != nil {
 		return false, err
+	}
+	if special.Pruned != nil {
+		if special.Pruned.First != e.next || e.pruned != e.next-1 || len(one.ends) > 0 {
+			return false, tampered(e.next, "line %d has the hashes of records from %d on that were pruned, and stands behind record %d", e.line, special.Pruned.First, e.next-1)
+		}
+		return false, e.prune(special.Pruned.Hashes)
 	}
 	if special.Checkpoint != "" {
 		one.checkpoint = special.Checkpoint

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 )
@@ -20,13 +22,16 @@ func dsn(path, mode string) string {
 	if !strings.HasPrefix(slashed, "/") {
 		slashed = "/" + slashed // C:/... on Windows
 	}
-	options := url.Values{"mode": {mode}, "_dqs": {"0"}, "_busy_timeout": {"5000"}}
+	options := url.Values{"mode": {mode}, "_dqs": {"0"}, "_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)}}
 	if mode == modeImmutable {
 		options.Set("mode", modeReadOnly)
 		options.Set("immutable", "1")
 	}
 	return (&url.URL{Scheme: "file", Path: slashed, RawQuery: options.Encode()}).String()
 }
+
+// busyTimeout is how long a statement waits for a lock of SQLite's.
+const busyTimeout = 5 * time.Second
 
 const (
 	modeReadWrite = "rw"

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"scimgate/gateway/audit"
@@ -34,17 +35,52 @@ type OpenIntent struct {
 // kind), or an event. It is durable when Append returns; rec.Seq is set. When ctx ends first, the error is ErrNotDurable
 // and the record may still be stored.
 func (s *Store) Append(ctx context.Context, rec *audit.Record, changes ...identity.Change) (int64, error) {
-	if rec.Kind == "" {
-		rec.Kind = audit.Outcome
-	}
-	if rec.Kind != audit.Outcome && rec.Kind != audit.Event || rec.Intent != 0 {
-		return 0, fmt.Errorf("append to the trail: a record of kind %q with intent %d needs Intend, Conclude or Reconciled", rec.Kind, rec.Intent)
-	}
-	w, err := s.newWork(rec, changes)
+	w, err := s.newSingle(rec, changes)
 	if err != nil {
 		return 0, fmt.Errorf("append to the trail: %w", err)
 	}
 	return s.finishRecord(ctx, rec, w, nil, "append to the trail")
+}
+
+// newSingle is newWork for a record that neither opens nor closes an intent.
+func (s *Store) newSingle(rec *audit.Record, changes []identity.Change) (*work, error) {
+	if rec.Kind == "" {
+		rec.Kind = audit.Outcome
+	}
+	if rec.Kind != audit.Outcome && rec.Kind != audit.Event || rec.Intent != 0 {
+		return nil, fmt.Errorf("a record of kind %q with intent %d needs Intend, Conclude or Reconciled", rec.Kind, rec.Intent)
+	}
+	return s.newWork(rec, changes)
+}
+
+// AppendAll stores many records as Append does, without waiting for one before the next is handed over. All of them are
+// durable when it returns without error; after an error, some may be.
+func (s *Store) AppendAll(ctx context.Context, records iter.Seq[*audit.Record]) error {
+	var items []*item // that are waited for, no more than the queue has places
+	settle := func(most int) error {
+		for len(items) > most {
+			if err := s.wait(ctx, items[0], nil); err != nil {
+				return fmt.Errorf("append to the trail: %w", err)
+			}
+			items = items[1:]
+		}
+		return nil
+	}
+	for rec := range records {
+		w, err := s.newSingle(rec, nil)
+		if err != nil {
+			return fmt.Errorf("append to the trail: %w", err)
+		}
+		it, err := s.submit(ctx, w, nil)
+		if err != nil {
+			return fmt.Errorf("append to the trail: %w", err)
+		}
+		items = append(items, it)
+		if err := settle(queueSize); err != nil {
+			return err
+		}
+	}
+	return settle(0)
 }
 
 // Intend stores an intent and its open row. Only when it returns without error may the write be sent: everything is

@@ -90,7 +90,8 @@ func create(path string) error {
 // prepare sets up a writing connection: a write-ahead log that is synced at every commit, to the platter where the
 // system distinguishes (macOS). The log grows to logPages before it is moved into the file: the commit that does so is
 // slow, and this keeps it to far fewer than one in a hundred. What is deleted is overwritten with zeros:
-// kept attributes are personal values, and must not outlive their resource in free pages of the file.
+// kept attributes are personal values, and must not outlive their resource in free pages of the file. What SQLite notes to
+// undo half a statement, such as one that indexes a stretch, stays in memory.
 func prepare(c *conn) error {
 	mode, err := c.get(`PRAGMA journal_mode = WAL`)
 	if err != nil {
@@ -100,7 +101,7 @@ func prepare(c *conn) error {
 		return fmt.Errorf("its file system does not support SQLite's write-ahead log (a network share?): use a local disk")
 	}
 	return c.exec(fmt.Sprintf(`PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = -8192; PRAGMA secure_delete = ON;
-		PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 134217728`, logPages))
+		PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 134217728`, logPages))
 }
 
 // The write-ahead log's length in pages, from which it begins anew, and in bytes: each page has a header of 24.
@@ -203,6 +204,9 @@ func migrate(c *conn) (err error) {
 			return fmt.Errorf("migrate from schema version %d: %w", version, err)
 		}
 		version++
+	}
+	if err := fillBlocks(c); err != nil {
+		return fmt.Errorf("index the trail by words: %w", err)
 	}
 	// Written even when nothing changed: a database that cannot be written to is better noticed at the start.
 	if err := c.exec(sqlPutMeta, "schema", strconv.Itoa(version)); err != nil {

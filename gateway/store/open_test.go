@@ -85,7 +85,11 @@ func TestOpenRefuses(t *testing.T) {
 		}, "damaged or not a database: move it"},
 		{"damaged page", func(t *testing.T) string {
 			path := seeded(t, 200)
-			overwrite(t, path, 20*4096, garbage)
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			overwrite(t, path, info.Size()/2/4096*4096, garbage) // of the trail, which is most of it
 			return path
 		}, "the file is damaged: move it"},
 		{"cut off", func(t *testing.T) string {

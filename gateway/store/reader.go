@@ -23,7 +23,7 @@ type Reader struct {
 	// Look-ups by key have connections of their own, so that they never wait behind a search through a long trail.
 	lookups, scans *sql.DB
 
-	byID, byUserName, bySent, byExternalID, getRecord *sql.Stmt
+	byID, byUserName, bySent, byExternalID, getRecord, newestKey *sql.Stmt
 }
 
 const (
@@ -33,7 +33,8 @@ const (
 
 // Stats counts what a database holds.
 type Stats struct {
-	Records      int64 // in the trail; also the seq of the newest
+	Records      int64 // in the trail, without those that were pruned
+	Newest       int64 // seq of the newest record; 0 when there is none
 	Open         int64 // intents without the record that closes them
 	Unreconciled int64 // intents closed as unknown that wait for Reconciled
 }
@@ -99,7 +100,8 @@ func (r *Reader) open(ctx context.Context, path, mode string) (err error) {
 	for _, p := range []struct {
 		stmt  **sql.Stmt
 		query string
-	}{{&r.byID, sqlByID}, {&r.byUserName, sqlByUserName}, {&r.bySent, sqlBySent}, {&r.byExternalID, sqlByExternalID}, {&r.getRecord, sqlGetRecord}} {
+	}{{&r.byID, sqlByID}, {&r.byUserName, sqlByUserName}, {&r.bySent, sqlBySent}, {&r.byExternalID, sqlByExternalID}, {&r.getRecord, sqlGetRecord},
+		{&r.newestKey, sqlNewestKey}} {
 		if *p.stmt, err = r.lookups.PrepareContext(ctx, p.query); err != nil {
 			return err
 		}
@@ -196,7 +198,7 @@ func (r *Reader) intents(ctx context.Context, query string, args ...any) ([]Open
 // Stats counts records and intents.
 func (r *Reader) Stats(ctx context.Context) (Stats, error) {
 	var st Stats
-	err := r.lookups.QueryRowContext(ctx, sqlHead).Scan(&st.Records)
+	err := r.lookups.QueryRowContext(ctx, sqlExtent).Scan(&st.Records, &st.Newest)
 	if err == nil {
 		err = r.lookups.QueryRowContext(ctx, sqlCountIntents).Scan(&st.Open, &st.Unreconciled)
 	}
@@ -212,10 +214,22 @@ func (r *Reader) Get(ctx context.Context, seq int64) (*audit.Record, error) {
 	var line []byte
 	err := r.getRecord.QueryRowContext(ctx, seq).Scan(&line)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("record %d: %w", seq, ErrNotFound)
+		return nil, r.notFound(ctx, seq)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read record %d: %w", seq, explain(r.path, err))
 	}
 	return audit.Parse(line)
+}
+
+// notFound is ErrNotFound for a place in the trail, and says when it is before the first record that is left.
+func (r *Reader) notFound(ctx context.Context, seq int64) error {
+	var first int64
+	if err := r.lookups.QueryRowContext(ctx, sqlTail).Scan(&first); err != nil {
+		return fmt.Errorf("read record %d: %w", seq, explain(r.path, err))
+	}
+	if seq > 0 && seq < first {
+		return fmt.Errorf("record %d was pruned, the first that is left is %d: %w", seq, first, ErrNotFound)
+	}
+	return fmt.Errorf("record %d: %w", seq, ErrNotFound)
 }

@@ -112,6 +112,43 @@ var migrations = []string{
 		time BIGINT NOT NULL,     -- when it was signed, microseconds since 1970
 		note TEXT NOT NULL
 	);`,
+	// How far each sink has come (audit.Cursor).
+	`CREATE TABLE sink_cursors (
+		name       TEXT PRIMARY KEY,
+		seq        BIGINT NOT NULL, -- of the last record that is safe there
+		checkpoint BIGINT NOT NULL, -- records covered by the last checkpoint that is
+		updated    BIGINT NOT NULL  -- microseconds since 1970
+	);`,
+
+	// What many records share (their kinds, actions, statuses, rules, ...) is in blocks of blockSize records: one row for
+	// each word of a block, whose bits say which of its records have it. See words.go. The empty word says that the block
+	// is complete.
+	`CREATE TABLE trail_words (
+		word  TEXT NOT NULL,
+		block BIGINT NOT NULL, -- it begins behind record block * blockSize
+		bits  BLOB NOT NULL,
+		PRIMARY KEY (word, block)
+	) WITHOUT ROWID;`,
+
+	// The keys of persons that values in the trail are sealed under (audit.Sealer), each wrapped under a master key that is
+	// not in the database. Rows of person_keys are only appended and never grow, so that none is ever moved to another page.
+	// A key that was destroyed leaves its row, with an empty key that is written over the old one where that stands: what
+	// was under way with it cannot bring it back. Whose a key is may be known later.
+	`CREATE TABLE person_keys (
+		n       INTEGER PRIMARY KEY,
+		id      TEXT NOT NULL UNIQUE,
+		master  TEXT NOT NULL,
+		wrapped BLOB NOT NULL,
+		made    BIGINT NOT NULL -- microseconds since 1970
+	);
+	CREATE TABLE person_key_owners (
+		upstream      TEXT NOT NULL,
+		resource_type TEXT NOT NULL,
+		person        TEXT NOT NULL, -- the resource's id
+		key           TEXT NOT NULL,
+		PRIMARY KEY (upstream, resource_type, person, key)
+	) WITHOUT ROWID;
+	CREATE INDEX person_key_owners_key ON person_key_owners (key);`,
 }
 
 // schemaVersion is the version that this program writes.
@@ -122,14 +159,18 @@ const (
 	sqlGetMeta    = `SELECT value FROM meta WHERE name = $1`
 	sqlPutMeta    = `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
 
-	sqlHead       = `SELECT COALESCE(MAX(seq), 0) FROM trail`
-	sqlGetRecord  = `SELECT record FROM trail WHERE seq = $1`
-	sqlIndexed    = `SELECT COALESCE(MAX(last), 0) FROM trail_stretches`
-	sqlTimeBounds = `SELECT MIN(first), MAX(last) FROM (
-		SELECT first, last FROM trail_stretches WHERE last_time >= $1 AND first_time < $2
-		UNION ALL SELECT seq, seq FROM trail WHERE seq > (` + sqlIndexed + `) AND time >= $1 AND time < $2)`
+	sqlHead      = `SELECT COALESCE(MAX(seq), 0) FROM trail`
+	sqlExtent    = `SELECT COALESCE(MAX(seq) - (SELECT MIN(seq) FROM trail) + 1, 0), COALESCE(MAX(seq), 0) FROM trail` // seq has no gaps
+	sqlGetRecord = `SELECT record FROM trail WHERE seq = $1`
+	sqlIndexed   = `SELECT COALESCE(MAX(last), 0) FROM trail_stretches`
+	// Those with records from $1 until before $2, as far as they are among the records $3 to $4, and all behind the last.
+	sqlStretches = `SELECT first, last FROM trail_stretches WHERE last >= $3 AND last_time >= $1 AND first_time < $2 AND first <= $4
+		UNION ALL SELECT (` + sqlIndexed + `) + 1, $4 ORDER BY 2`
 	sqlInsertRecord = `INSERT INTO trail (seq, time, kind, action, status, request_id, connection, credential, subject, user_name, external_id, user_key, record)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	sqlPutWord      = `INSERT INTO trail_words (word, block, bits) VALUES ($1, $2, $3)`
+	sqlBlocks       = `SELECT COALESCE(MAX(block) + 1, 0) FROM trail_words WHERE word = ''`
+	sqlWordSource   = `SELECT seq, kind, action, status, connection, credential, record FROM trail WHERE seq > $1 AND seq <= $2 ORDER BY seq`
 	intentColumns   = `intent, boot, lease_until, connection, upstream, op, resource_type, id, request_id, payload, time, unknown`
 	sqlOpenIntent   = `INSERT INTO open_intents (` + intentColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)`
 	sqlCloseIntent  = `DELETE FROM open_intents WHERE intent = $1 AND unknown = $2`
@@ -139,9 +180,26 @@ const (
 	sqlCountIntents = `SELECT COUNT(*), COALESCE(SUM(unknown), 0) FROM open_intents`
 
 	sqlRecords    = `SELECT seq, record FROM trail WHERE seq > $1 ORDER BY seq LIMIT $2`
+	sqlCursors    = `SELECT name, seq, checkpoint FROM sink_cursors`
+	sqlDropCursor = `DELETE FROM sink_cursors WHERE name = $1`
+	sqlPutCursor  = `INSERT INTO sink_cursors (name, seq, checkpoint, updated) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, checkpoint = excluded.checkpoint, updated = excluded.updated`
+
+	keyColumns   = `id, master, wrapped, made`
+	sqlPutKey    = `INSERT INTO person_keys (` + keyColumns + `) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`
+	sqlRewrapKey = `UPDATE person_keys SET master = $2, wrapped = $3 WHERE id = $1 AND LENGTH(wrapped) > 0`
+	sqlPutOwner  = `INSERT INTO person_key_owners (upstream, resource_type, person, key)
+		SELECT $1, $2, $3, id FROM person_keys WHERE id = $4 AND LENGTH(wrapped) > 0 ON CONFLICT (upstream, resource_type, person, key) DO NOTHING`
+	sqlKey       = `SELECT ` + keyColumns + ` FROM person_keys WHERE id = $1 AND LENGTH(wrapped) > 0`
+	sqlKeys      = `SELECT ` + keyColumns + ` FROM person_keys WHERE LENGTH(wrapped) > 0 ORDER BY n`
+	sqlOwner     = `SELECT upstream, resource_type, person FROM person_key_owners WHERE key = $1`
+	sqlKeysOf    = `SELECT group_concat(key, ' ') FROM person_key_owners WHERE upstream = $1 AND resource_type = $2 AND person = $3`
+	sqlNewestKey = `SELECT ` + keyColumns + ` FROM person_keys WHERE id = (
+		SELECT MAX(key) FROM person_key_owners WHERE upstream = $1 AND resource_type = $2 AND person = $3)`
 	sqlTile       = `SELECT hashes FROM trail_tiles WHERE level = $1 AND n = $2`
 	sqlNewestNote = `SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1`
 	sqlNotes      = `SELECT note FROM checkpoints ORDER BY size`
+	sqlNoteWithin = `SELECT size, note, time FROM checkpoints WHERE size > $1 AND size <= $2 ORDER BY size DESC LIMIT 1`
 	sqlPutTile    = `INSERT INTO trail_tiles (level, n, hashes) VALUES ($1, $2, $3)
 		ON CONFLICT (level, n) DO UPDATE SET hashes = excluded.hashes`
 	sqlPutCheckpoint = `INSERT INTO checkpoints (size, time, note) VALUES ($1, $2, $3)
@@ -165,6 +223,9 @@ const (
 	sqlBySent       = selectIdentity + `sent_key = $3` + newestFirst
 	sqlByExternalID = selectIdentity + `external_id = $3` + newestFirst
 )
+
+// sqlEraseKey destroys one key.
+var sqlEraseKey = []string{`UPDATE person_keys SET wrapped = '' WHERE id = $1`, `DELETE FROM person_key_owners WHERE key = $1`}
 
 // sqlIndex makes the records from $1 to $2 found by what searches go by. They are one more stretch.
 var sqlIndex = []string{

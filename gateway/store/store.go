@@ -1,4 +1,4 @@
-// Package store keeps the trail and the identity map on disk, in one SQLite file.
+// Package store keeps the trail, the identity map and the wrapped keys of sealed values on disk, in one SQLite file.
 //
 // What it promises: when Append, Intend, Conclude or Reconciled return without error, the record, its place in the
 // trail and the changes that came with it are durable together, through power failure. Records are numbered 1..n
@@ -70,6 +70,7 @@ type Store struct {
 	owed []*work // what must still be stored although nobody waits for it, oldest first; guarded by mu
 
 	failure    atomic.Pointer[error] // of the last commit; nil when it succeeded
+	logHolds   atomic.Bool           // the write-ahead log may hold keys that were destroyed: see EmptyLog
 	committing atomic.Int64          // when the running commit began, Unix microseconds; 0 when none runs
 
 	writer writer // touched by the writer's goroutine only
@@ -147,6 +148,9 @@ func (s *Store) open(ctx context.Context, path string, exists bool) error {
 	}
 	if err == nil {
 		err = s.writer.init()
+	}
+	if err == nil && s.writer.truncateLog() != nil { // a process that was killed may have left there what it had destroyed
+		s.logHolds.Store(true)
 	}
 	if err == nil {
 		err = s.Reader.open(ctx, path, modeReadOnly)

@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"scimgate/gateway/audit"
@@ -130,6 +129,20 @@ func (r *Reader) NewestCheckpoint(ctx context.Context) (string, error) {
 	return note, nil
 }
 
+// CheckpointWithin returns the newest checkpoint over more than after and at most upTo records; covers is 0 when there is
+// none.
+func (r *Reader) CheckpointWithin(ctx context.Context, after, upTo int64) (covers int64, note string, at time.Time, err error) {
+	var micro int64
+	err = r.lookups.QueryRowContext(ctx, sqlNoteWithin, after, upTo).Scan(&covers, &note, &micro)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, "", time.Time{}, nil
+	case err != nil:
+		return 0, "", time.Time{}, fmt.Errorf("read a checkpoint: %w", explain(r.path, err))
+	}
+	return covers, note, time.UnixMicro(micro).UTC(), nil
+}
+
 // Checkpoints returns the notes of all checkpoints, that over fewest records first.
 func (r *Reader) Checkpoints(ctx context.Context) ([]string, error) {
 	rows, err := r.lookups.QueryContext(ctx, sqlNotes)
@@ -151,20 +164,16 @@ func (r *Reader) Checkpoints(ctx context.Context) ([]string, error) {
 	return notes, nil
 }
 
-// Find returns the place of the record with an id, or ErrNotFound. The id says when the record was made, which leaves few
-// to look at.
+// Find returns the place of the record with an id, or ErrNotFound.
 func (r *Reader) Find(ctx context.Context, id string) (int64, error) {
-	at, err := audit.TimeOfID(id)
-	if err != nil {
+	if _, err := audit.TimeOfID(id); err != nil {
 		return 0, err
 	}
-	for rec, err := range r.Search(ctx, audit.Query{Since: at, Until: at.Add(2 * time.Millisecond)}) {
+	for rec, err := range r.Search(ctx, audit.Query{ID: id, Limit: 1}) {
 		if err != nil {
 			return 0, err
 		}
-		if strings.EqualFold(rec.ID, id) {
-			return rec.Seq, nil
-		}
+		return rec.Seq, nil
 	}
 	return 0, fmt.Errorf("record %s: %w", id, ErrNotFound)
 }

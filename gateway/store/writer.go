@@ -35,7 +35,11 @@ type work struct {
 	how     closing             // what becomes of its row
 	opens   []driver.NamedValue // for sqlOpenIntent, for an intent; the first is filled when the place is known
 	changes []change
-	tree    *treeChange // of a checkpoint, which is no record: nothing else is set
+	words   []word        // of the record
+	keys    *keyChange    // of persons; without a record to truncate the write-ahead log
+	prune   *span         // records to be removed; nothing else is set
+	cursor  *cursorChange // of a sink, which is no record: nothing else is set
+	tree    *treeChange   // of a checkpoint, which is no record: nothing else is set
 }
 
 // closing says what an open intent's row must be, and what becomes of it.
@@ -77,23 +81,26 @@ const (
 // writer is the state of the writer's goroutine.
 type writer struct {
 	conn    *conn
-	head    int64 // seq of the last durable record; -1 when it and indexed must be read again
+	head    int64 // seq of the last durable record; -1 when it, indexed and block must be read again
 	indexed int64 // seq of the last record that searches find by index
-	commits int   // since the database was opened
+	block   block // the words of the records behind the last complete block
+	commits int   // since the write-ahead log was empty
 	thinned int64 // when checkpoints were last thinned out, Unix microseconds
 
 	args [13]driver.NamedValue // for sqlInsertRecord, used anew by every record
 
 	begin, commit, rollback, readHead, readIndexed, insert, openIntent *stmt
 	closeIntent, markUnknown, putIdentity, deleteIdentity, probe       *stmt
+	putCursor, dropCursor, putWord, wordSource                         *stmt
 	putTile, putCheckpoint, thinCheckpoints                            *stmt
 	index                                                              []*stmt // sqlIndex
+	putKey, putOwner, rewrapKey                                        *stmt
 	stmts                                                              []*stmt // all of them
 }
 
 // init prepares the statements on the writer's connection.
 func (w *writer) init() (err error) {
-	w.head, w.index = -1, make([]*stmt, len(sqlIndex))
+	w.index = make([]*stmt, len(sqlIndex))
 	for i := range w.args {
 		w.args[i].Ordinal = i + 1
 	}
@@ -106,6 +113,8 @@ func (w *writer) init() (err error) {
 		{&w.readHead, sqlHead}, {&w.readIndexed, sqlIndexed}, {&w.insert, sqlInsertRecord},
 		{&w.openIntent, sqlOpenIntent}, {&w.closeIntent, sqlCloseIntent}, {&w.markUnknown, sqlMarkUnknown},
 		{&w.putIdentity, sqlPutIdentity}, {&w.deleteIdentity, sqlDeleteIdentity}, {&w.probe, sqlPutMeta},
+		{&w.putCursor, sqlPutCursor}, {&w.dropCursor, sqlDropCursor}, {&w.putWord, sqlPutWord}, {&w.wordSource, sqlWordSource},
+		{&w.putKey, sqlPutKey}, {&w.putOwner, sqlPutOwner}, {&w.rewrapKey, sqlRewrapKey},
 		{&w.putTile, sqlPutTile}, {&w.putCheckpoint, sqlPutCheckpoint}, {&w.thinCheckpoints, sqlThinCheckpoints},
 	}
 	for i, query := range sqlIndex {
@@ -117,7 +126,19 @@ func (w *writer) init() (err error) {
 		}
 		w.stmts = append(w.stmts, *p.stmt)
 	}
-	return nil
+	w.head, w.indexed, err = w.reload()
+	return err
+}
+
+// reload reads what the writer knows of the trail.
+func (w *writer) reload() (head, indexed int64, err error) {
+	if head, err = w.readHead.number(); err == nil {
+		indexed, err = w.readIndexed.number()
+	}
+	if err == nil {
+		err = w.block.load(w.wordSource, head)
+	}
+	return head, indexed, err
 }
 
 // end closes the connection. If it is the last on the database, SQLite moves the write-ahead log into the file and
@@ -142,6 +163,7 @@ func (s *Store) newWork(rec *audit.Record, changes []identity.Change) (*work, er
 	*draft = audit.AppendBody(append((*draft)[:0], headRoom[:]...), rec)
 	w := &work{record: bytes.Clone(*draft)}
 	drafts.Put(draft)
+	w.words, w.keys = wordsOf(rec), newKeyChange(rec.Key)
 	if len(w.record) > maxRecord {
 		return nil, fmt.Errorf("a record of %d bytes is larger than the trail takes (%d): clip what comes from outside", len(w.record), maxRecord)
 	}
@@ -365,6 +387,9 @@ func (s *Store) store(batch []*item) {
 	}
 	var owed []*work
 	for _, it := range batch {
+		if err == nil && it.keys != nil && it.keys.truncate {
+			it.err = s.writer.truncateLog()
+		}
 		if w := s.finish(it, err); w != nil {
 			owed = append(owed, w)
 		}
@@ -412,10 +437,7 @@ func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
 		w.head, w.indexed = head, indexed
 	}()
 	if head < 0 {
-		if head, err = w.readHead.number(); err != nil {
-			return err
-		}
-		if indexed, err = w.readIndexed.number(); err != nil {
+		if head, indexed, err = w.reload(); err != nil {
 			return err
 		}
 	}
@@ -444,6 +466,15 @@ func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
 // apply stores one item and returns the new head. The item's condition comes first, so that there is nothing to undo
 // when it does not hold.
 func (w *writer) apply(it *item, head int64) (int64, error) {
+	if it.cursor != nil {
+		return head, w.changeCursor(it.cursor)
+	}
+	if it.prune != nil {
+		return head, w.pruneRows(*it.prune)
+	}
+	if it.keys != nil && it.keys.truncate {
+		return head, nil // when the transaction is over
+	}
 	if it.tree != nil {
 		return head, w.putTree(it.tree)
 	}
@@ -459,6 +490,14 @@ func (w *writer) apply(it *item, head int64) (int64, error) {
 	}
 	seq := head + 1
 	if err := w.insertRecord(it.work, seq); err != nil {
+		return head, err
+	}
+	if it.keys != nil {
+		if err := w.changeKeys(it.keys); err != nil {
+			return head, err
+		}
+	}
+	if err := w.block.add(seq, it.words, w.putWord); err != nil {
 		return head, err
 	}
 	if it.opens != nil {

@@ -31,6 +31,9 @@ func (p *Permit) Release() {
 	}
 }
 
+// Probes reports whether the attempt is the one that a half-open breaker lets through.
+func (p *Permit) Probes() bool { return p.probe != nil }
+
 // take makes the permit the caller's. It reports false when somebody had it before.
 func (p *Permit) take() bool { return p.used.CompareAndSwap(false, true) }
 

@@ -77,7 +77,7 @@ func (c *Client) translate(req *scim.Request, out *outcome) *scim.Error {
 
 func (c *Client) translateFailure(req *scim.Request, f *scim.Failure, out *outcome) *scim.Error {
 	refused := func(status int) *scim.Error {
-		e := scim.Errorf(status, scimType(f.Type), "the upstream refused the request")
+		e := scim.Errorf(status, scim.Keyword(f.Type), "the upstream refused the request")
 		e.Quoted = quote(f.Message)
 		return e
 	}
@@ -159,14 +159,6 @@ func quote(message string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
-}
-
-// scimType lets through what is a keyword.
-func scimType(s string) string {
-	if len(s) > 32 || strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsLetter(r) }) {
-		return ""
-	}
-	return s
 }
 
 // cause keeps an outcome's error in the chain without its text, which may quote the upstream's answer.

@@ -101,7 +101,7 @@ func readBulk(body []byte, types []*ResourceType) (*BulkRequest, error) {
 	for i, v := range list {
 		op, err := readBulkOperation(v, types)
 		if err == nil && op.BulkID != "" && seen[op.BulkID] {
-			err = BadRequest(InvalidValue, "the bulkId %q occurs twice in the request", clip(op.BulkID))
+			err = BadRequest(InvalidValue, "the bulkId %s occurs twice in the request", QuoteName(op.BulkID))
 		}
 		if err != nil {
 			return nil, prefix("Operations["+strconv.Itoa(i)+"]", err)

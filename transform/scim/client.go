@@ -231,8 +231,8 @@ type Failure struct {
 // Error implements error. It leaves the message out, which may hold personal values.
 func (f *Failure) Error() string {
 	s := "answered " + strconv.Itoa(f.Status)
-	if f.Type != "" {
-		s += " " + f.Type
+	if known := Keyword(f.Type); known != "" {
+		s += " " + known
 	}
 	if !f.SCIM {
 		s += ", not a SCIM error body"

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -81,6 +83,35 @@ func clip(s string) string {
 		}
 	}
 	return s
+}
+
+// QuoteName is a name that a client made up, of an attribute or of an operation, in quotes. What has not the form of one
+// (RFC 7643, Section 2.1; with the URN and the sub-attribute of a path) may be a value, and is not repeated.
+func QuoteName(name string) string {
+	letter := false
+	for _, r := range name {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z':
+			letter = true
+		case r >= '0' && r <= '9', strings.ContainsRune("$_-.:", r):
+		default:
+			return "(which is not repeated here)"
+		}
+	}
+	if !letter {
+		return "(which is not repeated here)"
+	}
+	return strconv.Quote(clip(name))
+}
+
+// Keyword is a detail error keyword, and "" for what is none: an upstream may say anything.
+func Keyword(scimType string) string {
+	switch scimType {
+	case InvalidFilter, TooMany, Uniqueness, Mutability, InvalidSyntax, InvalidPath, NoTarget, InvalidValue, InvalidVers, Sensitive,
+		InvalidCursor, ExpiredCursor, InvalidCount:
+		return scimType
+	}
+	return ""
 }
 
 // Detail is what a client would be told of err: the detail of an *Error, and the whole text of any other.

@@ -157,7 +157,7 @@ func (d *decoder) object(depth int) (map[string]any, error) {
 		}
 		if !names.add(name) {
 			d.pos = start
-			return nil, d.fail("the name %q occurs twice in one object (upper and lower case are the same)", clip(name))
+			return nil, d.fail("the name %s occurs twice in one object (upper and lower case are the same)", QuoteName(name))
 		}
 		if d.space(); !d.at(':') {
 			return nil, d.fail("a colon is expected")

@@ -123,7 +123,7 @@ func (p *Patch) whole(op *PatchOp) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(value)) {
 		if err := p.attribute(op.Op, name, value[name]); err != nil {
-			return prefix(fmt.Sprintf("value %q", clip(name)), err)
+			return prefix("value "+QuoteName(name), err)
 		}
 	}
 	return nil
@@ -176,7 +176,7 @@ func (p *Patch) extension(op string, e *Schema, value any, strict bool) error {
 			continue
 		}
 		if a == nil && strict {
-			return BadRequest(InvalidPath, "the extension has no attribute %q", clip(name))
+			return BadRequest(InvalidPath, "the extension has no attribute %s", QuoteName(name))
 		}
 		if a == nil {
 			p.keep(op, Ref{Schema: e.ID, Name: name}, members[name])
