@@ -29,6 +29,8 @@ type TrailReader interface {
 // TrailStore is a TrailReader that takes checkpoints.
 type TrailStore interface {
 	TrailReader
+	// Leaves calls each for the leaves of the durable records behind place after, as Records does for the records.
+	Leaves(ctx context.Context, after int64, limit int, each func(seq int64, leaf Hash) error) error
 	// PutCheckpoint stores a checkpoint and the tiles that changed since the one before. When it returns without error,
 	// all of them are durable; else all or none.
 	PutCheckpoint(ctx context.Context, c *Checkpoint, tiles []Tile) error
@@ -185,11 +187,11 @@ func (c *Checkpointer) portion(ctx context.Context) (more bool, err error) {
 		}
 	}
 	before := c.tree.Size()
-	err = c.Store.Records(ctx, before, portionSize, func(seq int64, record []byte) error {
+	err = c.Store.Leaves(ctx, before, portionSize, func(seq int64, leaf Hash) error {
 		if want := c.tree.Size() + 1; seq != want {
 			return c.contradiction("record %d is missing: record %d follows", want, seq)
 		}
-		c.tree.Append(LeafHash(record))
+		c.tree.Append(leaf)
 		return nil
 	})
 	if err != nil || c.tree.Size() == before {

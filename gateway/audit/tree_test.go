@@ -38,6 +38,10 @@ func (m *memory) Records(_ context.Context, after int64, limit int, each func(in
 	return nil
 }
 
+func (m *memory) Leaves(ctx context.Context, after int64, limit int, each func(int64, Hash) error) error {
+	return m.Records(ctx, after, limit, func(seq int64, record []byte) error { return each(seq, LeafHash(record)) })
+}
+
 func (m *memory) Tile(_ context.Context, level int, n int64) ([]byte, error) {
 	return m.tiles[[2]int64{int64(level), n}], nil
 }

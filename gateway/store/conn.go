@@ -122,6 +122,18 @@ func (s *stmt) exec(args []driver.NamedValue) (int64, error) {
 	return result.RowsAffected()
 }
 
+// insert returns the rowid of a row that it has put in, 0 when it put in none.
+func (s *stmt) insert(args []driver.NamedValue) (int64, error) {
+	result, err := s.raw.ExecContext(context.Background(), args)
+	if err != nil {
+		return 0, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return 0, err
+	}
+	return result.LastInsertId()
+}
+
 func (s *stmt) query(args []driver.NamedValue, each func(row []driver.Value) error) error {
 	rows, err := s.raw.QueryContext(context.Background(), args)
 	if err != nil {

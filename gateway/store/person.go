@@ -2,23 +2,30 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"scimgate/gateway/audit"
 )
 
-var _ audit.KeyStore = (*Reader)(nil)
+var (
+	_ audit.KeyStore = (*Store)(nil)
+	_ audit.KeyStore = (*Reader)(nil)
+)
 
 // keyChange is what a transaction does with the keys of persons.
 type keyChange struct {
-	put, owner []driver.NamedValue   // for sqlPutKey and sqlPutOwner; nil for neither
+	id         string
+	put, owner []driver.NamedValue   // for sqlPutKey and sqlPutOwner, whose last is filled when the place is known; nil for neither
 	erase      []string              // ids of keys
 	rewrap     [][]driver.NamedValue // for sqlRewrapKey
 	truncate   bool                  // the write-ahead log, after the transaction
@@ -29,27 +36,35 @@ func newKeyChange(c *audit.KeyChange) *keyChange {
 	if c == nil {
 		return nil
 	}
-	k := &keyChange{}
+	k := &keyChange{id: c.ID}
 	if p := c.Put; p != nil {
 		k.put = bind(p.ID, p.Master, p.Wrapped, p.Made.UnixMicro())
 	}
 	if o := c.Owner; o.ID != "" {
-		k.owner = bind(o.Upstream, o.ResourceType, o.ID, c.ID)
+		k.owner = bind(ownerHash(o), o.Upstream, o.ResourceType, o.ID, nil)
 	}
 	return k
 }
 
+// ownerHash is what a person's newest key is found by. It is part of the schema.
+func ownerHash(p audit.Person) int64 {
+	sum := sha256.Sum256([]byte(p.Upstream + "\x00" + p.ResourceType + "\x00" + p.ID))
+	return int64(binary.BigEndian.Uint64(sum[:8]))
+}
+
 // changeKeys is a keyChange on the writer's goroutine.
 func (w *writer) changeKeys(k *keyChange) error {
-	if k.put != nil {
-		if _, err := w.putKey.exec(k.put); err != nil {
-			return err
-		}
+	n, err := w.placeOf(k)
+	if err != nil {
+		return err
 	}
-	if k.owner != nil {
-		if _, err := w.putOwner.exec(k.owner); err != nil { // unless the key was destroyed meanwhile
+	if k.owner != nil && n > 0 {
+		k.owner[len(k.owner)-1].Value = n
+		if _, err := w.putOwner.exec(k.owner); err != nil {
 			return err
 		}
+		hash, _ := k.owner[0].Value.(int64)
+		w.owned = append(w.owned, owned{hash, n})
 	}
 	for _, args := range k.rewrap {
 		if _, err := w.rewrapKey.exec(args); err != nil {
@@ -57,6 +72,7 @@ func (w *writer) changeKeys(k *keyChange) error {
 		}
 	}
 	for _, id := range k.erase {
+		delete(w.unowned, id)
 		for _, query := range sqlEraseKey {
 			if err := w.conn.exec(query, id); err != nil {
 				return err
@@ -65,6 +81,33 @@ func (w *writer) changeKeys(k *keyChange) error {
 	}
 	return nil
 }
+
+// placeOf stores the key of a change if it is new, and returns its place in person_keys; 0 where it is not needed, or the
+// key was destroyed meanwhile.
+func (w *writer) placeOf(k *keyChange) (n int64, err error) {
+	if k.put != nil {
+		n, err = w.putKey.insert(k.put)
+		if n > 0 && k.owner == nil { // of a create: its outcome says whose the key is
+			if len(w.unowned) == mostUnowned {
+				clear(w.unowned)
+			}
+			w.unowned[k.id] = n
+		}
+	}
+	if err != nil || n > 0 || k.owner == nil {
+		return n, err
+	}
+	if n = w.unowned[k.id]; n > 0 {
+		delete(w.unowned, k.id)
+		return n, nil
+	}
+	value, err := w.conn.get(sqlKeyPlace, k.id)
+	n, _ = value.(int64)
+	return n, err
+}
+
+// mostUnowned bounds the places that are remembered of keys that are nobody's yet.
+const mostUnowned = 1024
 
 const (
 	truncateWait  = 100 * time.Millisecond // how long the writer waits for readers of the write-ahead log
@@ -166,13 +209,60 @@ func (s *Store) Rewrap(ctx context.Context, rec *audit.Record, keys []audit.Pers
 	return s.truncate(ctx)
 }
 
-// NewestKey returns the newest key of a person; ok is false when there is none.
-func (r *Reader) NewestKey(ctx context.Context, p audit.Person) (k audit.PersonKey, ok bool, err error) {
-	if err := ctx.Err(); err != nil {
+// owners are the newest keys of all persons, by ownerHash: their places in person_keys. An index in the database would
+// cost each new person a page of its own in the write-ahead log, which is as much as its record; in memory it takes some
+// 30 bytes a person. A person who is not there gets a new key, and so may one whose hash another has, too.
+type owners struct {
+	mu     sync.RWMutex
+	newest map[int64]int64
+}
+
+// owned is a key whose owner was stored.
+type owned struct{ hash, n int64 }
+
+func (o *owners) add(list []owned) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, k := range list {
+		o.newest[k.hash] = k.n
+	}
+}
+
+func (o *owners) find(p audit.Person) (n int64, ok bool) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	n, ok = o.newest[ownerHash(p)]
+	return n, ok
+}
+
+// load reads what is in the database.
+func (o *owners) load(c *conn) error {
+	o.newest = map[int64]int64{}
+	rows, err := c.raw.QueryContext(context.Background(), sqlOwners, nil)
+	if err != nil {
+		return err
+	}
+	return eachRow(rows, func(row []driver.Value) error {
+		hash, _ := row[0].(int64)
+		o.newest[hash], _ = row[1].(int64)
+		return nil
+	})
+}
+
+// NewestKey returns the newest key of a person; ok is false when there is none. It is for the path of a request: it asks
+// the database only for persons who have a key.
+func (s *Store) NewestKey(ctx context.Context, p audit.Person) (k audit.PersonKey, ok bool, err error) {
+	n, ok := s.owners.find(p)
+	if err := ctx.Err(); err != nil || !ok {
 		return k, false, err
 	}
 	// Not interrupted, as in entries.
-	return scanKey(r.newestKey.QueryRowContext(context.WithoutCancel(ctx), p.Upstream, p.ResourceType, p.ID), r.path)
+	return scanKey(s.keyAt.QueryRowContext(context.WithoutCancel(ctx), p.Upstream, p.ResourceType, p.ID, n), s.path)
+}
+
+// NewestKey returns the newest key of a person; ok is false when there is none. It looks through all.
+func (r *Reader) NewestKey(ctx context.Context, p audit.Person) (k audit.PersonKey, ok bool, err error) {
+	return scanKey(r.lookups.QueryRowContext(ctx, sqlNewestKey, p.Upstream, p.ResourceType, p.ID), r.path)
 }
 
 // PersonKey returns the key with an id; ok is false when there is none.

@@ -42,6 +42,33 @@ func sealed(t *testing.T, s *Store, k *audit.PersonKey, id, userName string) {
 	}
 }
 
+// Whose a key is, is known after a restart, also where that became known only then; a person whose hash another has, too,
+// has no key.
+func TestOwnersAfterARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gate.db")
+	s := mustOpen(t, Config{Path: path})
+	one, two := personKey(1), personKey(2)
+	sealed(t, s, one, "42", "ann")
+	sealed(t, s, two, "", "bob")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, Config{Path: path})
+	late := &audit.Record{Subject: audit.Subject{ID: "43"}, Sealed: "AA==", SealedKey: two.ID, Key: &audit.KeyChange{ID: two.ID, Owner: person("43")}}
+	if _, err := s.Append(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{"42": one.ID, "43": two.ID, "44": ""} {
+		if k, _, err := s.NewestKey(t.Context(), person(id)); err != nil || k.ID != want {
+			t.Errorf("person %s: got key %q and %v, want %q", id, k.ID, err, want)
+		}
+	}
+	s.owners.newest[ownerHash(person("44"))] = s.owners.newest[ownerHash(person("42"))]
+	if k, ok, err := s.NewestKey(t.Context(), person("44")); ok || err != nil {
+		t.Errorf("got key %q and %v, want no key of somebody else", k.ID, err)
+	}
+}
+
 func TestPersonKeys(t *testing.T) {
 	s := mustOpen(t, Config{Path: filepath.Join(t.TempDir(), "gate.db")})
 	one, two, nobodys := personKey(1), personKey(2), personKey(3)

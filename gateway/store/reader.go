@@ -23,7 +23,7 @@ type Reader struct {
 	// Look-ups by key have connections of their own, so that they never wait behind a search through a long trail.
 	lookups, scans *sql.DB
 
-	byID, byUserName, bySent, byExternalID, getRecord, newestKey *sql.Stmt
+	byID, byUserName, bySent, byExternalID, getRecord, keyAt *sql.Stmt
 }
 
 const (
@@ -101,7 +101,7 @@ func (r *Reader) open(ctx context.Context, path, mode string) (err error) {
 		stmt  **sql.Stmt
 		query string
 	}{{&r.byID, sqlByID}, {&r.byUserName, sqlByUserName}, {&r.bySent, sqlBySent}, {&r.byExternalID, sqlByExternalID}, {&r.getRecord, sqlGetRecord},
-		{&r.newestKey, sqlNewestKey}} {
+		{&r.keyAt, sqlKeyAt}} {
 		if *p.stmt, err = r.lookups.PrepareContext(ctx, p.query); err != nil {
 			return err
 		}

@@ -142,13 +142,12 @@ var migrations = []string{
 		made    BIGINT NOT NULL -- microseconds since 1970
 	);
 	CREATE TABLE person_key_owners (
+		n             INTEGER PRIMARY KEY, -- of person_keys
+		hash          BIGINT NOT NULL,     -- see ownerHash; not indexed: owners keeps it in memory
 		upstream      TEXT NOT NULL,
 		resource_type TEXT NOT NULL,
-		person        TEXT NOT NULL, -- the resource's id
-		key           TEXT NOT NULL,
-		PRIMARY KEY (upstream, resource_type, person, key)
-	) WITHOUT ROWID;
-	CREATE INDEX person_key_owners_key ON person_key_owners (key);`,
+		person        TEXT NOT NULL -- the resource's id
+	);`,
 }
 
 // schemaVersion is the version that this program writes.
@@ -188,14 +187,17 @@ const (
 	keyColumns   = `id, master, wrapped, made`
 	sqlPutKey    = `INSERT INTO person_keys (` + keyColumns + `) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`
 	sqlRewrapKey = `UPDATE person_keys SET master = $2, wrapped = $3 WHERE id = $1 AND LENGTH(wrapped) > 0`
-	sqlPutOwner  = `INSERT INTO person_key_owners (upstream, resource_type, person, key)
-		SELECT $1, $2, $3, id FROM person_keys WHERE id = $4 AND LENGTH(wrapped) > 0 ON CONFLICT (upstream, resource_type, person, key) DO NOTHING`
+	sqlPutOwner  = `INSERT INTO person_key_owners (hash, upstream, resource_type, person, n) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (n) DO NOTHING`
+	sqlKeyPlace  = `SELECT COALESCE(MAX(n), 0) FROM person_keys WHERE id = $1 AND LENGTH(wrapped) > 0`
+	sqlOwners    = `SELECT hash, n FROM person_key_owners ORDER BY n`
 	sqlKey       = `SELECT ` + keyColumns + ` FROM person_keys WHERE id = $1 AND LENGTH(wrapped) > 0`
 	sqlKeys      = `SELECT ` + keyColumns + ` FROM person_keys WHERE LENGTH(wrapped) > 0 ORDER BY n`
-	sqlOwner     = `SELECT upstream, resource_type, person FROM person_key_owners WHERE key = $1`
-	sqlKeysOf    = `SELECT group_concat(key, ' ') FROM person_key_owners WHERE upstream = $1 AND resource_type = $2 AND person = $3`
-	sqlNewestKey = `SELECT ` + keyColumns + ` FROM person_keys WHERE id = (
-		SELECT MAX(key) FROM person_key_owners WHERE upstream = $1 AND resource_type = $2 AND person = $3)`
+	sqlOwner     = `SELECT upstream, resource_type, person FROM person_key_owners WHERE n = (SELECT n FROM person_keys WHERE id = $1)`
+	sqlOwned     = ` FROM person_key_owners o JOIN person_keys k ON k.n = o.n
+		WHERE o.upstream = $1 AND o.resource_type = $2 AND o.person = $3 AND LENGTH(k.wrapped) > 0`
+	sqlKeysOf     = `SELECT group_concat(k.id, ' ')` + sqlOwned
+	sqlNewestKey  = `SELECT k.id, k.master, k.wrapped, k.made` + sqlOwned + ` ORDER BY o.n DESC LIMIT 1`
+	sqlKeyAt      = `SELECT k.id, k.master, k.wrapped, k.made` + sqlOwned + ` AND o.n = $4`
 	sqlTile       = `SELECT hashes FROM trail_tiles WHERE level = $1 AND n = $2`
 	sqlNewestNote = `SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1`
 	sqlNotes      = `SELECT note FROM checkpoints ORDER BY size`
@@ -225,7 +227,8 @@ const (
 )
 
 // sqlEraseKey destroys one key.
-var sqlEraseKey = []string{`UPDATE person_keys SET wrapped = '' WHERE id = $1`, `DELETE FROM person_key_owners WHERE key = $1`}
+var sqlEraseKey = []string{`UPDATE person_keys SET wrapped = '' WHERE id = $1`,
+	`DELETE FROM person_key_owners WHERE n = (SELECT n FROM person_keys WHERE id = $1)`}
 
 // sqlIndex makes the records from $1 to $2 found by what searches go by. They are one more stretch.
 var sqlIndex = []string{

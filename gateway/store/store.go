@@ -73,6 +73,8 @@ type Store struct {
 	logHolds   atomic.Bool           // the write-ahead log may hold keys that were destroyed: see EmptyLog
 	committing atomic.Int64          // when the running commit began, Unix microseconds; 0 when none runs
 
+	leaves leaves // of the newest records
+	owners owners // of the keys of persons
 	writer writer // touched by the writer's goroutine only
 }
 
@@ -148,6 +150,9 @@ func (s *Store) open(ctx context.Context, path string, exists bool) error {
 	}
 	if err == nil {
 		err = s.writer.init()
+	}
+	if err == nil {
+		err = s.owners.load(c)
 	}
 	if err == nil && s.writer.truncateLog() != nil { // a process that was killed may have left there what it had destroyed
 		s.logHolds.Store(true)

@@ -87,7 +87,11 @@ type writer struct {
 	commits int   // since the write-ahead log was empty
 	thinned int64 // when checkpoints were last thinned out, Unix microseconds
 
-	args [13]driver.NamedValue // for sqlInsertRecord, used anew by every record
+	args   [13]driver.NamedValue // for sqlInsertRecord, used anew by every record
+	hashes []audit.Hash          // of the batch's records
+	owned  []owned               // of the batch's keys
+
+	unowned map[string]int64 // places of keys that were stored before it was known whose they are, by id
 
 	begin, commit, rollback, readHead, readIndexed, insert, openIntent *stmt
 	closeIntent, markUnknown, putIdentity, deleteIdentity, probe       *stmt
@@ -100,7 +104,7 @@ type writer struct {
 
 // init prepares the statements on the writer's connection.
 func (w *writer) init() (err error) {
-	w.index = make([]*stmt, len(sqlIndex))
+	w.index, w.unowned = make([]*stmt, len(sqlIndex)), map[string]int64{}
 	for i := range w.args {
 		w.args[i].Ordinal = i + 1
 	}
@@ -380,6 +384,8 @@ func (s *Store) store(batch []*item) {
 			s.log.Error("the trail cannot be written: writes are refused until it can", "error", err)
 		}
 	} else {
+		s.owners.add(s.writer.owned)
+		s.leaves.add(s.writer.head-int64(len(s.writer.hashes)), s.writer.hashes)
 		s.failure.Store(nil)
 		if before != nil {
 			s.log.Info("the trail can be written again")
@@ -424,6 +430,7 @@ func (s *Store) finish(it *item, failed error) (owed *work) {
 // transact stores a batch in one transaction. An item whose own condition does not hold gets its own error and leaves
 // the others alone. An empty batch writes a mark, to learn whether writing works.
 func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
+	w.hashes, w.owned = w.hashes[:0], w.owned[:0]
 	if _, err := w.begin.exec(nil); err != nil {
 		return err
 	}
@@ -431,6 +438,7 @@ func (w *writer) transact(batch []*item, clock func() time.Time) (err error) {
 	defer func() {
 		if err != nil {
 			w.head = -1
+			clear(w.unowned)
 			w.rollback.exec(nil) // fails when SQLite has rolled back by itself
 			return
 		}
@@ -533,7 +541,9 @@ func (w *writer) insertRecord(work *work, seq int64) error {
 	for i, v := range work.columns {
 		w.args[i].Value = v
 	}
-	w.args[0].Value, w.args[len(w.args)-1].Value = seq, work.bytes(seq)
+	record := work.bytes(seq)
+	w.args[0].Value, w.args[len(w.args)-1].Value = seq, record
+	w.hashes = append(w.hashes, audit.LeafHash(record))
 	_, err := w.insert.exec(w.args[:])
 	return err
 }
