@@ -17,10 +17,10 @@ func (a *app) openConsole(ctx context.Context, token func() (string, error)) (er
 		return fmt.Errorf("the console: %w", err)
 	}
 	cfg := console.Config{
-		Trail: a.reader, Token: token, Hosts: a.cfg.Admin.Hosts, Connections: a.upstreams, Healthy: a.store.Healthy, Signed: a.signing.Healthy, Sinks: a.feeds.States, Version: version(), Logger: a.log,
+		Trail: a.reader, Token: token, Hosts: a.cfg.Admin.Hosts, Connections: a.upstreams, Healthy: a.store.Healthy, Signed: a.signing.Healthy,
+		Sinks: a.feeds.States, Checkpoint: a.newestCheckpoint, Proof: a.proof, Version: version(), Logger: a.log,
 		Event: func(action, text string) { a.event(action, text, "") },
 	}
-	cfg.Checkpoint, cfg.Proof = a.newestCheckpoint, a.proof
 	if a.sealer != nil {
 		cfg.Unseal = func(ctx context.Context, rec *audit.Record, by string) error {
 			return a.sealer.Unseal(ctx, rec, by, func(ctx context.Context, event *audit.Record) error {

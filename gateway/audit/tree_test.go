@@ -72,6 +72,12 @@ type shared struct {
 	mu sync.Mutex
 }
 
+func (s *shared) Leaves(ctx context.Context, after int64, limit int, each func(int64, Hash) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memory.Leaves(ctx, after, limit, each)
+}
+
 func (s *shared) Records(ctx context.Context, after int64, limit int, each func(int64, []byte) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -256,8 +256,8 @@ func (s *sinkReader) special(line []byte) error {
 // breaksOff takes the beginning of a line, which has to follow whole.
 func (s *sinkReader) breaksOff(line []byte) error {
 	for _, head := range []string{`{"v":`, `{"checkpoint":`} {
-		if n := min(len(head), len(line)); string(line[:n]) != head[:n] {
-			continue
+		if n := min(len(head), len(line)); string(line[:n]) != head[:n] || line[len(line)-1] == '}' {
+			continue // or it has its end
 		}
 		if seq, ok := placeOf(line); ok && seq > s.next {
 			return s.tampered(s.next, "record %d is missing: the beginning of record %d follows record %d", s.next, seq, s.next-1)

@@ -80,8 +80,9 @@ func TestVerifySinkFinds(t *testing.T) {
 	}
 	another := strings.Replace(lines[50], `"id":"`, `"id":"x`, 1)
 	_, _, stranger := handed(t, 1)
-	last := len(lines) - 1
-	for !strings.HasPrefix(lines[last], `{"checkpoint"`) {
+	isCheckpoint := func(line string) bool { return strings.HasPrefix(line, `{"checkpoint"`) }
+	first, last := slices.IndexFunc(lines, isCheckpoint), len(lines)-1
+	for !isCheckpoint(lines[last]) {
 		last--
 	}
 	for _, tc := range []struct {
@@ -99,6 +100,7 @@ func TestVerifySinkFinds(t *testing.T) {
 		{"cut before a checkpoint in it", slices.Concat(lines[:200], lines[last:last+1]), nil, "cut off"},
 		{"no checkpoint", lines[:4], nil, "no checkpoint"},
 		{"a checkpoint changed", changed(last, strings.Replace(lines[last], `700`, `699`, 1)), nil, "the signature"},
+		{"a checkpoint that is no JSON", changed(first, strings.Replace(lines[first], `time 2`, "time \x01", 1)), nil, "not a line of a sink"},
 		{"a line of something else", slices.Insert(slices.Clone(lines), 60, "hello"), nil, "not a line of a sink"},
 		{"a torn line that does not follow", slices.Concat(lines[:60], []string{another[:100]}, lines[50:]), nil, "begins with"},
 		{"torn beyond the next", slices.Concat(lines[:60], []string{lines[70][:100]}, lines[60:]), nil, "is missing"},
@@ -115,7 +117,7 @@ func TestVerifySinkFinds(t *testing.T) {
 	for range 200 { // before the last checkpoint
 		i := rand.IntN(700)
 		line := []byte(lines[i])
-		line[rand.IntN(len(line))] ^= byte(1 + rand.IntN(255))
+		line[rand.IntN(len(line)-1)] ^= byte(1 + rand.IntN(255)) // a checkpoint without its last byte may have broken off
 		if sum, err := verifySink(t, key, nil, changed(i, string(line))); err == nil {
 			t.Errorf("line %d as %s: got %+v, want it found", i+1, line, sum)
 		}
