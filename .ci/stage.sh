@@ -69,7 +69,7 @@ start_simulator() {
 start_gateway() {
 	local profile=$1
 	shift
-	rm -f "$work"/scimgate.db*
+	rm -rf "$work"/scimgate.db*
 	background serve env -i PATH="$PATH" HOME="$work" \
 		SCIMGATE_LISTEN=127.0.0.1:0 SCIMGATE_ADMIN_LISTEN=127.0.0.1:0 SCIMGATE_PROFILE="$profile" SCIMGATE_TOKEN="$token" \
 		SCIMGATE_UPSTREAM_URL="$upstream_url" SCIMGATE_UPSTREAM_TOKEN="$upstream_token" SCIMGATE_DATABASE="$work/scimgate.db" \
