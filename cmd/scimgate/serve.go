@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,6 +65,9 @@ SIGTERM and Ctrl-C drain: requests under way are finished and recorded.`,
 }
 
 func serve(ctx context.Context, cfg *config.Config, out *screen, errOut io.Writer) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25) // what is alive is small beside what a cycle leaves behind, and it waits for the upstream most of the time
+	}
 	log := newLogger(cfg.Log, errOut)
 	var made madeTokens
 	if len(cfg.Connections) == 0 {

@@ -61,7 +61,7 @@ type Sealer struct {
 }
 
 // cacheSize is the number of keys in each of a Sealer's two maps. A key takes some 600 bytes.
-const cacheSize = 2048
+const cacheSize = 512
 
 var (
 	// ErrNotSealed says that a record has no sealed values.

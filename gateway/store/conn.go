@@ -23,6 +23,9 @@ func dsn(path, mode string) string {
 		slashed = "/" + slashed // C:/... on Windows
 	}
 	options := url.Values{"mode": {mode}, "_dqs": {"0"}, "_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)}}
+	if mode != modeReadWrite {
+		options.Set("_pragma", "cache_size(-256)") // of each connection; what is read often stays in the system's memory
+	}
 	if mode == modeImmutable {
 		options.Set("mode", modeReadOnly)
 		options.Set("immutable", "1")

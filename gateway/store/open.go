@@ -100,7 +100,7 @@ func prepare(c *conn) error {
 	if mode != "wal" {
 		return fmt.Errorf("its file system does not support SQLite's write-ahead log (a network share?): use a local disk")
 	}
-	return c.exec(fmt.Sprintf(`PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = -8192; PRAGMA secure_delete = ON;
+	return c.exec(fmt.Sprintf(`PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = -6144; PRAGMA secure_delete = ON;
 		PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 134217728`, logPages))
 }
 
